@@ -1,0 +1,53 @@
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors that an operator can act on. Internal to this collection."""
+
+from __future__ import annotations
+
+import re
+
+_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/@\s]+@")
+_BEARER = re.compile(r"(?i)\b(bearer\s+)[^\s\"',}\\]+")
+
+
+def scrub(text, secrets=()):
+    """`text` (str) without the given secrets (iterable of str), user info of URLs and bearer tokens.
+
+    Servers echo credentials: FastGPT's bridge returns AI Proxy's admin key inside a failed request (reference, section 5).
+    """
+    for secret in sorted((s for s in secrets if s), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    text = _USERINFO.sub(r"\g<scheme>***@", text)
+    return _BEARER.sub(r"\1***", text)
+
+
+class LocalModelsError(Exception):
+    """Base of every error that ends a module with a message instead of a traceback.
+
+    `what` says what failed and where; `mend` (may be empty) says what to do about it. Both are plain sentences.
+    """
+
+    def __init__(self, what, mend=""):
+        self.what = what.rstrip(". ")
+        self.mend = mend.rstrip(". ")
+        super().__init__("%s. %s." % (self.what, self.mend) if self.mend else "%s." % self.what)
+
+
+class HopError(LocalModelsError):
+    """A server on the way did not do what it was asked. `hop` is its name for people, such as "AI Proxy"."""
+
+    def __init__(self, hop, url, problem, mend="", status=None):
+        self.hop = hop
+        self.url = scrub(url)
+        self.problem = problem
+        self.status = status
+        super().__init__("%s at %s %s" % (hop, self.url, problem), mend)
+
+
+class Unreachable(HopError):
+    """No answer at all: refused, unknown name, time-out, TLS failure."""
+
+
+class Refused(HopError):
+    """The server answered, and the answer is an error."""

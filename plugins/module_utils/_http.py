@@ -1,0 +1,149 @@
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small JSON-over-HTTP client on the standard library, shared by every server client. Internal to this collection."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import (
+    LocalModelsError,
+    Refused,
+    Unreachable,
+    scrub,
+)
+
+NETWORK_ERRORS = (OSError, http.client.HTTPException)
+
+
+class Answer:
+    """One HTTP answer: `status` (int), `headers` (dict, lower-case names), `body` (bytes)."""
+
+    def __init__(self, status, headers, body):
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def text(self):
+        return self.body.decode("utf-8", "replace")
+
+    def json(self):
+        """The parsed body, or None where it is no JSON: HTML of a reverse proxy, plain text of a router."""
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            return None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is shown, not followed: it would resend the admin key, and a 307 loses the body's meaning."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        return None
+
+
+class Client:
+    """Requests to one server.
+
+    base_url: scheme://host[:port][/prefix], without a trailing slash being needed.
+    hop: the server's name in messages, such as "Ollama".
+    headers: sent with each request. secrets: texts that must never appear in a message.
+    timeout: seconds without a byte before a request fails.
+    use_proxy: whether HTTP_PROXY and its kin apply; off by default, for these servers are neighbours (field failure:
+    a proxy variable that catches local calls).
+    """
+
+    def __init__(self, base_url, hop, headers=None, secrets=(), timeout=30, use_proxy=False,
+                 validate_certs=True, ca_path=None, client_cert=None, client_key=None):
+        parts = urllib.parse.urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise LocalModelsError("%s is no address of %s" % (scrub(repr(base_url)), hop),
+                                   "Give scheme, host and port, such as http://192.0.2.10:11434")
+        self.base_url = base_url.rstrip("/")
+        self.hop = hop
+        self.headers = dict(headers or {})
+        self.secrets = tuple(secrets)
+        self.timeout = timeout
+        handlers = [_NoRedirect()]
+        if not use_proxy:
+            handlers.append(urllib.request.ProxyHandler({}))
+        if parts.scheme == "https":
+            handlers.append(urllib.request.HTTPSHandler(
+                context=_tls_context(validate_certs, ca_path, client_cert, client_key)))
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def open(self, method, path, body=None, headers=None, timeout=None):
+        """Send a request and return the open response, whatever its status; the caller reads and closes it.
+
+        body: None, bytes, an open binary file, or anything that JSON can hold. Raises Unreachable.
+        """
+        sent = dict(self.headers)
+        data = body
+        if body is not None and not isinstance(body, bytes) and not hasattr(body, "read"):
+            data = json.dumps(body, ensure_ascii=False).encode("utf-8")
+            sent["Content-Type"] = "application/json"
+        sent.update(headers or {})
+        request = urllib.request.Request(self.base_url + path, data=data, headers=sent, method=method)
+        try:
+            return self._opener.open(request, timeout=timeout or self.timeout)
+        except urllib.error.HTTPError as answered:
+            return answered
+        except NETWORK_ERRORS as problem:
+            raise self.unreachable(problem) from problem
+
+    def request(self, method, path, body=None, headers=None, timeout=None):
+        """Send a request, read the whole answer, return it as Answer. Raises Unreachable."""
+        response = self.open(method, path, body, headers, timeout)
+        try:
+            with response:
+                return Answer(response.getcode(), {k.lower(): v for k, v in response.headers.items()}, response.read())
+        except NETWORK_ERRORS as problem:
+            raise self.unreachable(problem) from problem
+
+    def unreachable(self, problem):
+        """The Unreachable that tells an operator what a socket error means."""
+        said, mend = explain(problem)
+        return Unreachable(self.hop, self.base_url, scrub(said, self.secrets), mend)
+
+    def refused(self, answer, said=None, mend=""):
+        """The Refused for an Answer; `said` is the server's own text where the caller found one."""
+        text = said if said is not None else answer.text
+        text = " ".join(scrub(text, self.secrets).split())[:300] or "an empty body"
+        return Refused(self.hop, self.base_url, "answered %d: %s" % (answer.status, text), mend, status=answer.status)
+
+
+def explain(problem):
+    """(what happened, what to do) for an error of the socket, TLS or HTTP layer; both str, the second may be empty."""
+    reason = getattr(problem, "reason", problem)
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return ("shows a certificate that is not trusted (%s)" % reason.verify_message,
+                "Add its authority with ca_path, or to this host's certificate store")
+    if isinstance(reason, ssl.SSLError):
+        return "does not speak TLS as asked (%s)" % reason, "Check whether the address wants http:// or https://"
+    if isinstance(reason, socket.gaierror):
+        return "cannot be found: the name does not resolve", "Check the host name, and DNS where this was asked from"
+    if isinstance(reason, ConnectionRefusedError):
+        return "refuses the connection", "Nothing listens there: check that it runs, its port, and its listen address"
+    if isinstance(reason, (socket.timeout, TimeoutError)):
+        return "did not answer in time", "Check firewalls on the way, or give it a longer timeout"
+    if isinstance(reason, (ConnectionError, http.client.IncompleteRead, http.client.RemoteDisconnected)):
+        return "closed the connection in mid-answer (%s)" % reason, "It may be restarting: look at its log"
+    return "cannot be reached (%s)" % reason, ""
+
+
+def _tls_context(validate_certs, ca_path, client_cert, client_key):
+    context = ssl.create_default_context(cafile=ca_path)
+    if not validate_certs:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if client_cert:
+        context.load_cert_chain(client_cert, client_key)
+    return context
