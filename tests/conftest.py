@@ -1,0 +1,20 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lets tests import the collection by its real name, from this checkout, wherever that lies."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+
+from ansible.utils.collection_loader import _collection_finder
+
+CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config):
+    root = pathlib.Path(tempfile.mkdtemp(prefix="collections-"))
+    place = root / "ansible_collections" / "localmodels"
+    place.mkdir(parents=True)
+    (place / "fastgpt").symlink_to(CHECKOUT)
+    _collection_finder._AnsibleCollectionFinder(paths=[str(root)])._install()

@@ -1,0 +1,67 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
+
+
+class Echo(BaseHTTPRequestHandler):
+    def do_GET(self):
+        status = int(self.path.strip("/") or 200)
+        self.send_response(status)
+        if status == 307:
+            self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+        self.send_header("Content-Length", "15")
+        self.end_headers()
+        self.wfile.write(b'{"said":"hallo"}'[:15])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture()
+def server():
+    http = HTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield "http://127.0.0.1:%d" % http.server_port
+    http.shutdown()
+    http.server_close()
+
+
+@pytest.mark.parametrize("status", [200, 404, 500, 307])
+def test_every_status_is_an_answer_and_redirects_are_not_followed(server, status):
+    assert Client(server, "Ollama").request("GET", "/%d" % status).status == status
+
+
+def test_a_proxy_variable_does_not_catch_local_calls(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert Client(server, "Ollama").request("GET", "/200").status == 200
+    with pytest.raises(Unreachable):
+        Client(server, "Ollama", use_proxy=True).request("GET", "/200")
+
+
+def test_nobody_listens_is_said_with_address_and_mend():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(Unreachable) as said:
+        Client("http://127.0.0.1:%d" % port, "AI Proxy").request("GET", "/")
+    assert str(said.value).startswith("AI Proxy at http://127.0.0.1:%d refuses the connection. " % port)
+    assert said.value.mend
+
+
+@pytest.mark.parametrize("url", ["localhost:11434", "ftp://x", "", "http://"])
+def test_an_address_that_is_none(url):
+    with pytest.raises(LocalModelsError, match="is no address of Ollama"):
+        Client(url, "Ollama")
+
+
+def test_scrub_hides_given_secrets_user_info_and_bearer_tokens():
+    text = scrub('http://me:pw@gpu1/ failed, {"Authorization": "Bearer abc-123"}, key=s3cret', ["s3cret"])
+    assert text == 'http://***@gpu1/ failed, {"Authorization": "Bearer ***"}, key=***'
