@@ -1,0 +1,208 @@
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Models exactly as declared: look, ask the registry, see whether it fits, do it, look again. Internal to this collection."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import urlsplit
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _plan, _pull_causes, _registry, _store
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._report import Outcome
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text, time_text
+
+LONGEST_PAUSE = 30
+
+
+class Prepared:
+    """What is there and what has to be done: `found` (list of _plan.Found), `actions` (list of _plan.Action), `warnings` (list of
+    str), `manifests` ({ModelName.key: _registry.Manifest}), `reachable` (bool)."""
+
+    def __init__(self, found, wanted, reachable=True):
+        self.found, self.wanted, self.reachable = found, wanted, reachable
+        self.manifests, self.warnings = {}, []
+        self.actions = _plan.plan(found, wanted)
+
+
+def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeout=10):
+    """Prepared for a server (_ollama.Ollama) and the declared models (list of _plan.Wanted). Reads only.
+
+    Where nothing has to be asked of a registry this costs exactly one request. store_path: the model store as this host
+    sees it, or None to look for it. assume_empty: a server where nothing listens yet counts as one without models (check
+    mode on a fresh host). Raises LocalModelsError for a model that does not exist or cannot be had, and for a disk that is too small.
+    """
+    try:
+        prepared = Prepared(ollama.found(), wanted)
+    except Unreachable as problem:
+        if not (assume_empty and _nothing_listens(problem)):
+            raise
+        prepared = Prepared([], wanted, reachable=False)
+        prepared.warnings.append("%s Check mode goes on as if it ran and held no models." % problem)
+    to_ask = _plan.to_ask_for(prepared.found, wanted)
+    if not to_ask:
+        return prepared
+    version = ollama.version() if prepared.reachable else ""
+    host = urlsplit(ollama.client.base_url).hostname
+    store = _store.Store(store_path) if store_path else _store.find(host, prepared.found)
+    prepared.manifests, problems = _registry.read_all(to_ask, version, registry_timeout)
+    _refuse_what_cannot_be_had(prepared, problems)
+    _note_local_layers(prepared, store)
+    prepared.actions = _plan.plan(prepared.found, wanted, prepared.manifests)
+    _check_capacity(prepared, store, problems)
+    return prepared
+
+
+def _nothing_listens(problem):
+    cause = problem.__cause__
+    return isinstance(getattr(cause, "reason", cause), ConnectionRefusedError)
+
+
+def _refuse_what_cannot_be_had(prepared, problems):
+    sure = []
+    for one in prepared.wanted:
+        problem = problems.get(one.name.key)
+        if isinstance(problem, _registry.Unknown):
+            sure.append(_plan.unknown_model(one.name, prepared.found, prepared.wanted))
+        elif isinstance(problem, _registry.Unfit):
+            sure.append(problem)
+    if len(sure) == 1:
+        raise LocalModelsError(sure[0].what, (sure[0].mend + "; " if sure[0].mend else "") + "nothing was changed")
+    if sure:
+        raise LocalModelsError("%d of the declared models cannot be had: %s" % (len(sure), " ".join(str(one) for one in sure)),
+                               "Nothing was changed")
+
+
+def _note_local_layers(prepared, store):
+    """Lets `latest` compare layers where the local manifest can be read: its own digest may differ for one and the same model."""
+    if store:
+        for one in prepared.found:
+            if one.name.key in prepared.manifests:
+                one.blobs = store.blobs_of(one.name)
+
+
+def _check_capacity(prepared, store, problems):
+    coming = [a for a in prepared.actions if a.pulls]
+    for action in coming:
+        problem = problems.get(action.name.key)
+        if problem:
+            prepared.warnings.append(
+                "The size of %s is unknown before it is pulled, and whether it fits the disk: this host could not ask the registry. %s"
+                % (action.shown, problem))
+    manifests = [prepared.manifests[a.name.key] for a in coming if a.name.key in prepared.manifests]
+    if not manifests:
+        return
+    if not store:
+        if prepared.reachable:
+            prepared.warnings.append("Whether %s more fit the disk was not checked, for the model store of this server was not found"
+                                     " on this host. Name it by store_path." % size_text(sum(m.size for m in manifests)))
+        return
+    try:
+        store.refuse_if_too_small(manifests)
+    except PermissionError as problem:
+        prepared.warnings.append("Whether the models fit the disk was not checked: %s" % problem)
+
+
+class Run:
+    """Does what was prepared. `outcomes` (list of Outcome) and `found` (list of _plan.Found) tell the truth at any moment.
+
+    retries: further tries after a failure that may pass, with growing pauses. stall_timeout: seconds, see _pull.follow.
+    progress: _progress.Progress.
+    """
+
+    def __init__(self, ollama, prepared, progress, retries=3, stall_timeout=300, sleep=time.sleep, clock=time.monotonic):
+        self.ollama, self.progress = ollama, progress
+        self.retries, self.stall_timeout = retries, stall_timeout
+        self.sleep, self.clock = sleep, clock
+        self.found = prepared.found
+        self.outcomes = [Outcome(action) for action in prepared.actions]
+        self._in_trouble = set()
+
+    def carry_out(self):
+        """Do it. A model that fails does not keep the others from being pulled; look into `outcomes` for problems.
+
+        Pulls run one after the other: a server can crash when two of them share a layer (ollama#17370).
+        Raises LocalModelsError if nobody waits any more, or the server does not say afterwards what it holds.
+        """
+        todo = [outcome for outcome in self.outcomes if outcome.action.verb != "none"]
+        try:
+            for outcome in todo:
+                began = self.clock()
+                if outcome.action.pulls:
+                    self._pull(outcome)
+                else:
+                    self._delete(outcome)
+                outcome.seconds = self.clock() - began
+            if todo:
+                self.found = self.ollama.found()
+                self._drop_what_is_no_model()
+        finally:
+            self.progress.close()
+
+    def _delete(self, outcome):
+        try:
+            self.ollama.delete(outcome.action.shown)
+            outcome.done = True
+        except LocalModelsError as problem:
+            outcome.problem = problem
+
+    def _pull(self, outcome):
+        action = outcome.action
+        began = self.clock()
+        # After one model has used up its tries on a registry that is down, the next ones get one try each.
+        retries = 0 if action.name.host in self._in_trouble else self.retries
+        for this_try in range(retries + 1):
+            self.progress.start(action.shown, action.size or 0)
+            try:
+                layers = self.ollama.pull(action.shown, action.wanted.insecure, self.progress.moved, self.stall_timeout,
+                                          self.progress.abandoned)
+            except Abandoned:
+                raise
+            except LocalModelsError as problem:
+                outcome.problem = problem
+                if not getattr(problem, "passing", isinstance(problem, Unreachable)):
+                    break
+                if this_try < retries:
+                    self._pause(min(LONGEST_PAUSE, 2 ** (this_try + 1)))
+                continue
+            outcome.problem, outcome.done = None, True
+            self.progress.end(_pulled(action, layers, self.clock() - began))
+            return
+        else:
+            self._in_trouble.add(action.name.host)
+        self.progress.end(str(outcome.problem))
+
+    def _pause(self, seconds):
+        for dummy in range(seconds):
+            if self.progress.abandoned():
+                raise Abandoned("The pulls were cancelled, for nobody waits for them any more", "Run again: they resume")
+            self.sleep(1)
+
+    def _drop_what_is_no_model(self):
+        """Ollama installs any JSON object as a model and reports success (a login page before the registry); such a one has no bytes."""
+        held = {one.name.key: one for one in self.found}
+        for outcome in self.outcomes:
+            if not (outcome.action.pulls and outcome.done):
+                continue
+            one = held.get(outcome.action.name.key)
+            if one is None:
+                cause = _pull_causes.TRUNCATED
+            elif not one.size:
+                cause = _pull_causes.BOGUS
+                self.ollama.delete(one.name.short)
+                self.found.remove(one)
+            else:
+                continue
+            outcome.done, outcome.problem = False, _pull_causes.PullFailed(outcome.action.shown, cause, "")
+
+
+def _pulled(action, layers, seconds):
+    size = action.size or layers.total
+    words = ["Pulled %s" % action.shown]
+    if size:
+        words.append("%s in %s" % (size_text(size), time_text(seconds)))
+    if seconds >= 1 and layers.fetched:
+        words.append("%s/s" % size_text(layers.fetched / seconds))
+    return ", ".join(words)

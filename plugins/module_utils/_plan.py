@@ -1,0 +1,204 @@
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Found models + wanted models -> what to do, in which order, in sentences and as a diff. Pure. Internal to this collection."""
+
+from __future__ import annotations
+
+import difflib
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName, suggest
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
+
+STATES = ("present", "absent", "latest")
+# What concerns a model on its server. An item may hold more: the list is shared with the roles that configure FastGPT.
+KEYS = ("name", "state", "insecure")
+SHARED_KEYS = ("default_for", "display_name", "context", "max_response", "vision", "tools", "reasoning", "type")
+
+
+class Wanted:
+    """One declared model: `name` (ModelName), `state` (one of STATES), `insecure` (bool: its registry speaks plain HTTP)."""
+
+    def __init__(self, name, state="present", insecure=False):
+        self.name = name
+        self.state = state
+        self.insecure = insecure
+
+
+class Found:
+    """One model on the server: `name` (ModelName), `digest` (64 hex digits), `size` (bytes)."""
+
+    def __init__(self, name, digest, size=0):
+        self.name = name
+        self.digest = digest
+        self.size = size
+
+
+class Action:
+    """What happens to one model.
+
+    `verb`: none, delete, pull (it is missing), update (the registry has another one), or ask (whether the registry has
+    another one is only known after a pull). `before`, `after`: digest (str) or None where there is no model; `after` is
+    "unknown" where nobody knows before the pull. `size`: bytes of the model where known, else None.
+    """
+
+    def __init__(self, wanted, verb, found=None, after=None, size=None):
+        self.wanted = wanted
+        self.name = wanted.name
+        self.verb = verb
+        # The server keeps the spelling under which a model was first pulled, and shows that.
+        self.shown = found.name.short if found else wanted.name.short
+        self.before = found.digest if found else None
+        self.after = after
+        self.size = size
+
+    @property
+    def pulls(self):
+        return self.verb in ("pull", "update", "ask")
+
+    @property
+    def changes(self):
+        """Whether this is sure to change something. An `ask` that finds nothing new changes nothing."""
+        return self.verb in ("pull", "update", "delete")
+
+    def sentence(self):
+        """What would be done, for people."""
+        amount = " (%s)" % size_text(self.size) if self.size else ""
+        return {
+            "none": "Leave %s as it is",
+            "delete": "Delete %s",
+            "pull": "Pull %s" + amount,
+            "update": "Pull the newer %s" + amount,
+            "ask": "Ask the registry for a newer %s",
+        }[self.verb] % self.shown
+
+
+def read_wanted(items, insecure=False):
+    """The declared models (list of Wanted) from names and maps. Two spellings of one model are one.
+
+    insecure: for items that do not say so themselves.
+    Raises LocalModelsError for names that are none, unknown states, misspelt keys, and items that contradict each other.
+    """
+    wanted = {}
+    for item in items:
+        one = _read_item(item, insecure)
+        other = wanted.setdefault(one.name.key, one)
+        for what in ("state", "insecure"):
+            if getattr(one, what) != getattr(other, what):
+                raise LocalModelsError(
+                    "%s is declared twice, with %s %s and with %s %s"
+                    % (one.name.short, what, getattr(other, what), what, getattr(one, what)),
+                    "Keep one of the two: %s and %s are the same model" % (other.name.full, one.name.full))
+    return list(wanted.values())
+
+
+def _read_item(item, insecure):
+    if isinstance(item, str):
+        return Wanted(ModelName.parse(item), insecure=insecure)
+    if not isinstance(item, dict):
+        raise LocalModelsError("%r in the list of models is neither a name nor a map" % (item,),
+                               "Write a name such as qwen2.5:0.5b, or a map with the key name")
+    _refuse_misspelt_keys(item)
+    if "name" not in item:
+        raise LocalModelsError("An item of the list of models has no name: %s" % sorted(item), "Add the key name")
+    name = ModelName.parse(item["name"])
+    state = item.get("state", "present")
+    if state not in STATES:
+        raise LocalModelsError("%s has the state %r, which is unknown" % (name.short, state), "Choose one of %s" % ", ".join(STATES))
+    return Wanted(name, state, _boolean(name, "insecure", item.get("insecure", insecure)))
+
+
+def _refuse_misspelt_keys(item):
+    for key in item:
+        if key in KEYS + SHARED_KEYS:
+            continue
+        meant = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.75)
+        if meant:
+            raise LocalModelsError("An item of the list of models has the key %r, which is unknown" % key, "Probably %s is meant" % meant[0])
+
+
+def _boolean(name, key, value):
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if str(value).lower() not in words:
+        raise LocalModelsError("%s has %s %r, which is neither true nor false" % (name.short, key, value), "Write true or false")
+    return words[str(value).lower()]
+
+
+def plan(found, wanted, manifests=None):
+    """What to do (list of Action, one per wanted model, in the declared order but deletions first: they make room).
+
+    found: list of Found. wanted: list of Wanted. manifests: {ModelName.key: _registry.Manifest} of what the registry was
+    asked for; a model that is not in there could not be asked for.
+    """
+    held = {one.name.key: one for one in found}
+    manifests = manifests or {}
+    actions = [_decide(one, held.get(one.name.key), manifests.get(one.name.key)) for one in wanted]
+    return [a for a in actions if a.verb == "delete"] + [a for a in actions if a.verb != "delete"]
+
+
+def _decide(wanted, found, manifest):
+    if wanted.state == "absent":
+        return Action(wanted, "delete", found) if found else Action(wanted, "none")
+    size = manifest.size if manifest else None
+    coming = manifest.digest if manifest else "unknown"
+    if not found:
+        return Action(wanted, "pull", None, coming, size)
+    if wanted.state == "present" or (manifest and manifest.is_the_same(found)):
+        return Action(wanted, "none", found, found.digest, found.size)
+    return Action(wanted, "update" if manifest else "ask", found, coming, size)
+
+
+def to_ask_for(found, wanted):
+    """The declared models (list of Wanted) about which the registry has to be asked, in the spelling in which the server will ask."""
+    held = {one.name.key: one for one in found}
+    asked = []
+    for one in wanted:
+        there = held.get(one.name.key)
+        if one.state == "latest" and there:
+            asked.append(Wanted(there.name, one.state, one.insecure))
+        elif one.state != "absent" and not there:
+            asked.append(one)
+    return asked
+
+
+def unknown_model(name, found, wanted):
+    """The LocalModelsError for a model (ModelName) that the registry does not have; with the name that was probably meant."""
+    others = [one.name.short for one in wanted if one.name != name] + [one.name.short for one in found]
+    meant = suggest(name.short, others)
+    if name.full != name.key:
+        mend = "Registries tell upper from lower case: try %s" % ModelName.parse(name.key).short
+    elif meant:
+        mend = "Probably %s is meant" % meant
+    else:
+        mend = "Correct the name or its tag"
+    where = name.host if name.namespace.lower() == "library" else "%s/%s" % (name.host, name.namespace)
+    return LocalModelsError("%s has no model %s:%s" % (where, name.model, name.tag), mend)
+
+
+def apply(found, actions):
+    """The models (list of Found) that the server holds when the actions have been taken; an `ask` is taken to find nothing new."""
+    held = {one.name.key: one for one in found}
+    for action in actions:
+        if action.verb == "delete":
+            held.pop(action.name.key, None)
+        elif action.changes:
+            name = held[action.name.key].name if action.name.key in held else action.name
+            held[action.name.key] = Found(name, action.after, action.size or 0)
+    return list(held.values())
+
+
+def diff(before, after, wanted, url):
+    """Ansible's diff dictionary of the declared models (list of Wanted), one line a model; before and after: lists of Found."""
+    declared = {one.name.key for one in wanted}
+    header = "models at %s" % url
+    return {"before": _lines(before, declared), "after": _lines(after, declared),
+            "before_header": header, "after_header": header}
+
+
+def _lines(found, declared):
+    lines = [(one.name.key, one.name.short, one.digest[:12], size_text(one.size) if one.size else "")
+             for one in found if one.name.key in declared]
+    return "".join(" ".join(words[1:]).rstrip() + "\n" for words in sorted(lines))

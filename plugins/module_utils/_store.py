@@ -1,0 +1,97 @@
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The folder where an Ollama server keeps its models: what is there, what still fits. Internal to this collection.
+
+Layout (Ollama 0.32, manifest/ and server/download.go): manifests/<host>/<namespace>/<model>/<tag>, blobs/sha256-<hex>, and
+blobs/sha256-<hex>-partial, a sparse file of full size, while a blob is being downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
+
+# Service user of a release, volume `ollama` of a container, login user.
+USUAL_PLACES = ("/usr/share/ollama/.ollama/models", "/var/lib/docker/volumes/ollama/_data/models", "~/.ollama/models")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class Store:
+    """The model store at `path` (str), seen from this host."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def blobs_of(self, name):
+        """The digests (set of "sha256:hex") that the local manifest of a model (ModelName) lists, or None where it cannot be read."""
+        path = os.path.join(self.path, "manifests", name.host, name.namespace, name.model, name.tag)
+        try:
+            with open(path, "rb") as manifest:
+                parsed = json.loads(manifest.read().decode("utf-8"))
+            return {blob["digest"] for blob in parsed["layers"] + [parsed["config"]]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def there(self, digest, size):
+        """How many of the `size` bytes of a blob ("sha256:hex") are on the disk already; parts of a broken pull count.
+
+        Raises PermissionError where the store may not be looked into.
+        """
+        blob = os.path.join(self.path, "blobs", digest.replace(":", "-"))
+        try:
+            os.stat(blob)
+            return size
+        except FileNotFoundError:
+            pass
+        try:
+            return min(size, os.stat(blob + "-partial").st_blocks * 512)
+        except FileNotFoundError:
+            return 0
+
+    def missing(self, manifests):
+        """Bytes to be downloaded for the models (list of Manifest) together; a layer that several of them share counts once."""
+        blobs = {}
+        for manifest in manifests:
+            blobs.update(manifest.blobs)
+        return sum(size - self.there(digest, size) for digest, size in blobs.items())
+
+    def free(self):
+        """Bytes free for users other than root where the store is or will be."""
+        place = os.path.abspath(self.path)
+        while not os.path.exists(place):
+            place = os.path.dirname(place)
+        return shutil.disk_usage(place).free
+
+    def refuse_if_too_small(self, manifests):
+        """Raises LocalModelsError if the models (list of Manifest) do not fit on the disk together."""
+        missing, free = self.missing(manifests), self.free()
+        if missing > free:
+            raise LocalModelsError(
+                "The declared models need %s more on the disk of %s, and %s are free: %s are missing"
+                % (size_text(missing), self.path, size_text(free), size_text(missing - free)),
+                "Free that much, move the store to a larger disk, or declare fewer or smaller models; nothing was pulled")
+
+
+def find(url_host, found, places=USUAL_PLACES):
+    """The Store of the server at `url_host` (str) among the usual places, or None.
+
+    One host can hold two stores (a service's and a login user's), so only a place that knows every model of the server
+    (found: list of _plan.Found) is its store.
+    """
+    if url_host not in LOOPBACK:
+        return None
+    fitting = []
+    for place in dict.fromkeys(os.path.expanduser(place) for place in places):
+        store = Store(place)
+        try:
+            there = os.path.isdir(place)
+        except OSError:
+            there = False
+        if there and all(store.blobs_of(one.name) is not None for one in found):
+            fitting.append(store)
+    return fitting[0] if len(fitting) == 1 else None

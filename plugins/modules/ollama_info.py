@@ -1,0 +1,168 @@
+#!/usr/bin/python
+
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: ollama_info
+short_description: What an Ollama server holds and runs
+version_added: 0.1.0
+description:
+  - Reads the version of an Ollama server, its models with what they can do, and which of them are loaded.
+author:
+  - localmodels contributors (@localmodels)
+extends_documentation_fragment:
+  - localmodels.fastgpt.ollama
+attributes:
+  check_mode:
+    description: Only reads.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is nothing to show.
+    support: N/A
+options:
+  models:
+    description:
+      - Names of models to report, in any spelling. Others are left out.
+      - A name that the server does not hold is no error. It stands in RV(missing).
+      - If not set, all models are reported.
+    type: list
+    elements: str
+  details:
+    description:
+      - Whether each model is asked for its details, with one request a model.
+      - Without them RV(models[].num_ctx) is null, and servers before 0.30 leave out more.
+    type: bool
+    default: true
+seealso:
+  - module: localmodels.fastgpt.ollama_models
+"""
+
+EXAMPLES = r"""
+- name: Read what Ollama holds
+  localmodels.fastgpt.ollama_info:
+  register: ollama
+
+- name: Show which models can call tools
+  ansible.builtin.debug:
+    msg: "{{ ollama.models | selectattr('capabilities', 'contains', 'tools') | map(attribute='name') | list }}"
+
+- name: Read one model
+  localmodels.fastgpt.ollama_info:
+    models:
+      - qwen2.5:0.5b
+"""
+
+RETURN = r"""
+version:
+  description: Version of the running server.
+  returned: success
+  type: str
+  sample: 0.32.15
+models:
+  description: The models, in the order of their names.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name as the server shows it.
+      type: str
+      sample: qwen2.5:0.5b
+    digest:
+      description: Digest of the model's manifest.
+      type: str
+    size:
+      description: Bytes on the disk, shared layers included.
+      type: int
+    family:
+      description: Architecture of the model.
+      type: str
+      sample: qwen2
+    parameter_size:
+      description: How many parameters it has, as the server writes it.
+      type: str
+      sample: 494.03M
+    quantization:
+      description: How its weights are stored.
+      type: str
+      sample: Q4_K_M
+    capabilities:
+      description: What it can do, such as V(completion), V(tools), V(vision), V(thinking), V(embedding).
+      type: list
+      elements: str
+    context_length:
+      description: Tokens the model was made for. Null if the server does not say.
+      type: int
+    embedding_length:
+      description: Length of its vectors. Null if the server does not say.
+      type: int
+    num_ctx:
+      description: Tokens of context that the model itself asks the server for by a parameter. Null if it does not.
+      type: int
+    running_context_length:
+      description: Tokens of context it is loaded with right now. Null if it is not loaded.
+      type: int
+    modified_at:
+      description: When it was last pulled, also if nothing was new.
+      type: str
+running:
+  description: The models that are loaded.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name under which it was loaded first. Models with the same weights share what is loaded.
+      type: str
+    digest:
+      description: Digest of its manifest.
+      type: str
+    size:
+      description: Bytes of memory it takes.
+      type: int
+    size_vram:
+      description: How many of them on a GPU.
+      type: int
+    expires_at:
+      description: When it will be unloaded.
+      type: str
+    context_length:
+      description: Tokens of context it is loaded with.
+      type: int
+missing:
+  description: Names of O(models) that the server does not hold.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_facts import read
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_from
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            ARGUMENT_SPEC,
+            models={"type": "list", "elements": "str"},
+            details={"type": "bool", "default": True},
+        ),
+        supports_check_mode=True,
+    )
+    try:
+        facts = read(ollama_from(module.params), module.params["models"], module.params["details"])
+    except LocalModelsError as problem:
+        module.fail_json(msg=str(problem))
+    module.exit_json(changed=False, **facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+#!/usr/bin/python
+
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: ollama_models
+short_description: Models that an Ollama server holds
+version_added: 0.1.0
+description:
+  - Makes an Ollama server hold the declared models, with one call for the whole list.
+  - When all is as declared this costs one request to the server and none to a registry.
+  - Before the first byte is pulled the registry is asked whether each model exists and how large it is, and the disk whether
+    all of them fit. Layers that are there already, or that several models share, are not counted twice.
+  - Long pulls show themselves while they run, with model, percent, bytes, rate and time left. If the play is cancelled the
+    pulls stop by themselves within about a minute; the next run resumes them.
+author:
+  - localmodels contributors (@localmodels)
+extends_documentation_fragment:
+  - localmodels.fastgpt.ollama
+attributes:
+  check_mode:
+    description: Reads for real, also from the registries, and changes nothing.
+    support: full
+    details:
+      - Where nothing listens at O(url) yet, as on a host that a playbook has still to set up, check mode goes on as if the server held
+        no models, and warns.
+      - For V(latest) of a model whose registry cannot be asked from this host, check mode reports the action V(ask) and no change.
+  diff_mode:
+    description: Shows the declared models before and after, one line a model.
+    support: full
+  async:
+    description: Supports being used with the C(async) keyword. No progress is shown then.
+    support: full
+options:
+  models:
+    description:
+      - The models, each a name or a map.
+      - A name has the form C([host/][namespace/]model[:tag]). V(qwen2.5), V(qwen2.5:latest) and
+        V(registry.ollama.ai/library/qwen2.5:latest) are the same model, whatever the case.
+      - Known keys of a map are C(name) (needed), C(state) and C(insecure). Other keys are left alone, for the list is shared
+        with the roles that configure FastGPT.
+      - C(state) is V(present) (the default), V(absent), or V(latest), which pulls again only if the registry has another model
+        under this name.
+      - C(insecure) says that the registry of this model speaks plain HTTP.
+    type: list
+    elements: raw
+    required: true
+  insecure:
+    description:
+      - The value of C(insecure) for models that do not say it themselves.
+    type: bool
+    default: false
+  store_path:
+    description:
+      - The folder where the server keeps its models, as the host that runs the module sees it.
+      - It is only read, to find out what is there already and how much space is free.
+      - If not set, the usual places are looked at. What is not found is not checked, and a warning says so.
+    type: path
+  retries:
+    description:
+      - How often a pull is tried again after a failure that may pass, such as a registry that is down or busy, a broken
+        connection, or a server that restarts. The pauses grow.
+    type: int
+    default: 3
+  stall_timeout:
+    description:
+      - How many seconds a pull may go on without a byte more before it is cancelled and tried again.
+    type: int
+    default: 300
+  progress_path:
+    description:
+      - A file to which the module writes how far it is. The action plugin of this module sets it; leave it alone otherwise.
+      - A second file, with C(.watched) at the end of its name, has to be touched while the module runs. If that is not done for a
+        minute the pull is cancelled.
+    type: path
+seealso:
+  - module: localmodels.fastgpt.ollama_info
+notes:
+  - The module runs on the managed host, beside Ollama. To reach a server from somewhere else, such as one on Windows, set O(url) and use
+    C(delegate_to).
+"""
+
+EXAMPLES = r"""
+- name: The models of this host are there
+  localmodels.fastgpt.ollama_models:
+    models:
+      - qwen2.5:0.5b
+      - name: nomic-embed-text
+        state: latest
+      - name: llama2
+        state: absent
+
+- name: A model comes from a registry in the house that speaks plain HTTP
+  localmodels.fastgpt.ollama_models:
+    models:
+      - name: registry.example.com:5000/lab/house-blend:v1
+        insecure: true
+
+- name: A server somewhere else holds its models
+  localmodels.fastgpt.ollama_models:
+    url: http://192.0.2.10:11434
+    models: "{{ local_models }}"
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+models:
+  description: What happened to each declared model. Deletions come first.
+  returned: success, and failure after something was tried
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name as the server shows it.
+      type: str
+      sample: qwen2.5:0.5b
+    state:
+      description: The declared state.
+      type: str
+      sample: present
+    action:
+      description: >-
+        V(none), V(pull), V(update), V(delete) or V(failed). In check mode also V(ask), where only a pull can tell
+        whether the registry has another model.
+      type: str
+      sample: pull
+    digest_before:
+      description: The model's digest before, null if it was not there.
+      type: str
+    digest_after:
+      description: >-
+        The model's digest now, null if it is not there. In check mode V(unknown) where it could not be asked for.
+      type: str
+      sample: a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72
+    bytes:
+      description: Size of the model if it was pulled, else 0.
+      type: int
+      sample: 397821319
+    seconds:
+      description: How long it took.
+      type: float
+      sample: 12.3
+    msg:
+      description: Why it failed.
+      returned: if it failed
+      type: str
+actions:
+  description: What was done, or in check mode what would be done, in sentences.
+  returned: always
+  type: list
+  elements: str
+  sample: ["Pulled qwen2.5:0.5b, 397.8 MB in 12 s"]
+reachable:
+  description: Whether the server answered. Only in check mode it may be false without a failure.
+  returned: success
+  type: bool
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _plan, _report
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_from
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._progress import Progress
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            ARGUMENT_SPEC,
+            models={"type": "list", "elements": "raw", "required": True},
+            insecure={"type": "bool", "default": False},
+            store_path={"type": "path"},
+            retries={"type": "int", "default": 3},
+            stall_timeout={"type": "int", "default": 300},
+            progress_path={"type": "path"},
+        ),
+        supports_check_mode=True,
+    )
+    results = {"changed": False, "actions": []}
+    try:
+        run(module, results)
+    except LocalModelsError as problem:
+        module.fail_json(msg=str(problem), **results)
+    module.exit_json(**results)
+
+
+def run(module, results):
+    """Fills `results` (dict) as it goes, so that a failure in between reports what was done until then."""
+    params = module.params
+    wanted = _plan.read_wanted(params["models"], params["insecure"])
+    ollama = ollama_from(params)
+    prepared = _apply.prepare(ollama, wanted, params["store_path"], assume_empty=module.check_mode)
+    for warning in prepared.warnings:
+        module.warn(warning)
+    results["reachable"] = prepared.reachable
+    if module.check_mode:
+        outcomes, found = _report.planned(prepared)
+        fill(module, results, prepared, outcomes, found)
+        return
+    progress = Progress(params["progress_path"], sum(action.pulls for action in prepared.actions))
+    job = _apply.Run(ollama, prepared, progress, params["retries"], params["stall_timeout"])
+    try:
+        job.carry_out()
+    finally:
+        fill(module, results, prepared, job.outcomes, job.found)
+    problem = _report.failure(job.outcomes)
+    if problem:
+        raise problem
+
+
+def fill(module, results, prepared, outcomes, found):
+    results.update(_report.report(outcomes, found, module.check_mode))
+    if module._diff:
+        results["diff"] = _plan.diff(prepared.found, found, prepared.wanted, module.params["url"])
+
+
+if __name__ == "__main__":
+    main()
