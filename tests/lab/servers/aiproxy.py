@@ -18,6 +18,7 @@ import pathlib
 import random
 import re
 import secrets
+import socket
 import sys
 import time
 import urllib.parse
@@ -525,13 +526,23 @@ class AIProxy:
             row = random.choices(rest, weights if any(weights) else None)[0]
             try:
                 if asked.get("stream") and mode != EMBEDDINGS:
-                    return await self.stream(request, row, mode, model, asked)
-                return web.json_response(await self.ask(row, mode, model, asked))
+                    response = await self.stream(request, row, mode, model, asked)
+                else:
+                    response = web.Response(body=json.dumps(await self.ask(row, mode, model, asked)).encode(),
+                                            headers={"Content-Type": "application/json"})
+                self.count(row["id"])
+                return response
             except RelayError as error:
                 rest = [each for each in rest if each is not row]
                 if error.status in (400, 413, 422, 451) or left <= 0 or not rest:
                     raise
                 left -= error.status not in (401, 402, 403, 404)
+
+    def count(self, id):
+        for row in self.rows["channels"]:
+            if row["id"] == id:
+                row.update(request_count=row["request_count"] + 1, accessed_at=now())
+        self.save(rebuild=False)
 
     def upstream(self, row, mode, model, asked):
         """(url, body) of the request to the channel's server."""
@@ -571,9 +582,10 @@ class AIProxy:
                     raise await self.upstream_error(answer)
                 yield answer
         except ClientConnectorError as problem:
-            text = "dial tcp %s:%s: connect: connection refused" % (parts.hostname, parts.port or 80)
-            if "refused" not in str(problem).lower() and "Errno 111" not in str(problem):
+            if isinstance(problem.os_error, socket.gaierror):
                 text = "dial tcp: lookup %s on 127.0.0.11:53: no such host" % parts.hostname
+            else:
+                text = "dial tcp %s:%s: connect: %s" % (parts.hostname, parts.port or 80, os.strerror(problem.os_error.errno).lower())
             raise RelayError(500, 'request error: Post "%s": %s' % (url, text), upstream=True) from None
         except asyncio.TimeoutError:
             raise RelayError(408, 'timeout with deadline exceeded: Post "%s": net/http: timeout awaiting response headers' % url,
