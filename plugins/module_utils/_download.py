@@ -1,0 +1,151 @@
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Downloads of large files over bad lines: resumed, retried, checked. Internal to this collection."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import NETWORK_ERRORS, explain
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
+
+STALL = 60  # seconds without a byte
+TRIES = 5   # in a row without a byte of progress
+_CHUNK = 1 << 20
+_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+
+
+class Broken(Exception):
+    """The line broke: what is there stays, the next try goes on from it."""
+
+
+class Download:
+    """`url` into the file `path`. Proxies of the environment apply: this goes to the internet. sleep: for tests.
+
+    received: bytes that came over the line so far.
+    """
+
+    def __init__(self, url, path, sleep=time.sleep):
+        self.url = url
+        self.path = path
+        self.received = 0
+        self._sleep = sleep
+
+    def run(self, sha256, source):
+        """Download, go on where an earlier try stopped, compare with `sha256`, which `source` told.
+
+        Raises LocalModelsError; a file with the wrong content is removed.
+        """
+        resumed = self._size()
+        self._all()
+        got = digest(self.path)
+        if got != sha256 and resumed:
+            # The beginning may stem from another build of the release, or from a crash in mid-write.
+            os.unlink(self.path)
+            self._all()
+            got = digest(self.path)
+        if got != sha256:
+            os.unlink(self.path)
+            raise LocalModelsError(
+                "Checksum mismatch: %s has the SHA-256 %s, but %s says %s; nothing was installed"
+                % (scrub(self.url), got, scrub(source), sha256),
+                "A mirror or proxy may have changed the file; do not use it before you know why")
+
+    def _all(self):
+        failures = 0
+        while True:
+            begin = self._size()
+            try:
+                return self._rest(begin)
+            except Broken as broken:
+                failures = 0 if self._size() > begin else failures + 1
+                if failures >= TRIES:
+                    raise LocalModelsError(
+                        "%s cannot be downloaded: the server %s (%s are there, the next play goes on from them)"
+                        % (scrub(self.url), broken, size_text(self._size())),
+                        "Check the line and its proxy, or name a mirror with ollama_release_url")
+                self._sleep(2 ** failures)
+
+    def _rest(self, begin):
+        headers = {"Range": "bytes=%d-" % begin} if begin else {}
+        try:
+            response = urllib.request.urlopen(urllib.request.Request(self.url, headers=headers), timeout=STALL)
+        except urllib.error.HTTPError as answered:
+            if answered.code == 416:
+                return
+            raise _answered(self.url, answered)
+        except NETWORK_ERRORS as problem:
+            raise Broken(explain(problem)[0])
+        with response:
+            self._receive(response, "ab" if response.getcode() == 206 else "wb")
+
+    def _receive(self, response, mode):
+        length = int(response.headers.get("Content-Length") or 0)
+        free = shutil.disk_usage(os.path.dirname(self.path)).free
+        if length > free:
+            raise LocalModelsError("%s needs %s, but only %s are free below %s" % (
+                scrub(self.url), size_text(length), size_text(free), os.path.dirname(self.path)),
+                "Make room, or set ollama_install_dir to a larger disk")
+        count = 0
+        with open(self.path, mode) as target:
+            while True:
+                try:
+                    chunk = response.read(_CHUNK)
+                except NETWORK_ERRORS as problem:
+                    raise Broken(explain(problem)[0])
+                if not chunk:
+                    break
+                target.write(chunk)
+                count += len(chunk)
+        self.received += count
+        if count < length:
+            raise Broken("ended the connection after %s of %s" % (size_text(count), size_text(length)))
+
+    def _size(self):
+        return os.path.getsize(self.path) if os.path.exists(self.path) else 0
+
+
+def digest(path):
+    """SHA-256 (64 hex digits) of a file."""
+    summed = hashlib.sha256()
+    with open(path, "rb") as content:
+        for chunk in iter(lambda: content.read(_CHUNK), b""):
+            summed.update(chunk)
+    return summed.hexdigest()
+
+
+def fetch_text(url, missing, sleep=time.sleep):
+    """A small text at `url`. missing: what a 404 probably means. Raises LocalModelsError."""
+    said = ""
+    for attempt in range(TRIES):
+        if attempt:
+            sleep(2 ** attempt)
+        try:
+            with urllib.request.urlopen(url, timeout=STALL) as response:
+                return response.read().decode("utf-8", "replace")
+        except urllib.error.HTTPError as answered:
+            if answered.code == 404:
+                raise LocalModelsError("%s does not exist (404)" % scrub(url), missing)
+            try:
+                raise _answered(url, answered)
+            except Broken as broken:
+                said = str(broken)
+        except NETWORK_ERRORS as problem:
+            said = explain(problem)[0]
+    raise LocalModelsError("%s cannot be read: it %s" % (scrub(url), said),
+                           "Check the line and its proxy, or name a mirror with ollama_release_url")
+
+
+def _answered(url, answered):
+    """An HTTP error -> Broken where another try may help, LocalModelsError where it cannot."""
+    if answered.code in _AGAIN:
+        return Broken("answered %d" % answered.code)
+    return LocalModelsError("%s was answered with %d %s" % (scrub(url), answered.code, answered.reason),
+                            "Check ollama_version and ollama_release_url")
