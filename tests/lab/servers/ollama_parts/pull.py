@@ -148,11 +148,24 @@ async def _no_tls_words(url):
     return "tls: first record does not look like a TLS handshake"
 
 
+class Resolver(aiohttp.ThreadedResolver):
+    """Names of hosts; none is found while the switch no_dns is on."""
+
+    def __init__(self, faults):
+        super().__init__()
+        self._faults = faults
+
+    async def resolve(self, *where, **more):
+        if self._faults.get("no_dns"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return await super().resolve(*where, **more)
+
+
 class Download:
     """One blob on its way into the store, shared by every pull that waits for it."""
 
-    def __init__(self, path, digest):
-        self.path, self.digest = str(path), digest
+    def __init__(self, path, digest, space=None):
+        self.path, self.digest, self.space = str(path), digest, space
         self.parts, self.total, self.completed = [], 0, 0
         self.done, self.error, self.waiting, self.task = False, None, 0, None
 
@@ -260,24 +273,25 @@ class Download:
             part["Completed"] = at - part["Offset"]
             self._keep(part)
 
-    @staticmethod
-    def write(descriptor, chunk, at):
+    def write(self, descriptor, chunk, at):
+        if self.space is not None and at + len(chunk) > self.space:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         while chunk:
             written = os.pwrite(descriptor, chunk, at)
             chunk, at = chunk[written:], at + written
 
 
 class Puller:
-    """Pulls into one store. noprune: keep the layers an update no longer needs."""
+    """Pulls into one store. noprune: keep the layers an update no longer needs. faults: dict of the lab's switches."""
 
-    def __init__(self, store, version, noprune=False, keep_case=False):
-        self.store, self.version, self.noprune, self.keep_case = store, version, noprune, keep_case
+    def __init__(self, store, version, noprune, faults):
+        self.store, self.version, self.noprune, self.faults = store, version, noprune, faults
         self.session, self.downloads = None, {}
 
     async def pull(self, name, insecure):
         """The lines of a pull, one dict after the other; raises PullError at its end where it fails."""
         if self.session is None:
-            connector = aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context())
+            connector = aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context(), resolver=Resolver(self.faults))
             self.session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None, sock_connect=30))
         old = self._layers_of(name)
         yield {"status": "pulling manifest"}
@@ -334,7 +348,7 @@ class Puller:
             return
         download = self.downloads.get(digest)
         if download is None:
-            download = self.downloads[digest] = Download(path, digest)
+            download = self.downloads[digest] = Download(path, digest, self.faults.get("disk_full"))
             try:
                 await download.prepare(registry)
             except BaseException:

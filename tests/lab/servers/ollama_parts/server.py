@@ -36,8 +36,8 @@ class Server:
         self.modern = tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= (0, 34)
         self.store = Store(settings.models)
         self.loaded = Loaded(settings.keep_alive, settings.context_length)
-        self.puller = Puller(self.store, version, settings.no_prune)
         self.faults = {}
+        self.puller = Puller(self.store, version, settings.no_prune, self.faults)
         chat = Chat(self)
         self.routes = {
             "/": {"GET": self.root, "HEAD": self.root},
@@ -250,9 +250,9 @@ class Server:
         return as_json(request, self.faults)
 
     async def put_faults(self, request):
-        """Switches of the lab. no_llama_server: as if the native programs were missing. disk_full: bytes still free."""
-        self.faults = await request.json()
-        self.puller.space = self.faults.get("disk_full")
+        """Switches of the lab: no_llama_server (the native programs are missing), disk_full (bytes a blob may have), no_dns."""
+        self.faults.clear()
+        self.faults.update(await request.json())
         return as_json(request, self.faults)
 
 
