@@ -95,8 +95,8 @@ def read_all(wanted, version="", timeout=10):
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = dict(zip([item.name.key for item in wanted], pool.map(one, wanted)))
-    return ({key: a for key, a in answers.items() if isinstance(a, Manifest)},
-            {key: a for key, a in answers.items() if not isinstance(a, Manifest)})
+    problems = {key: answer for key, answer in answers.items() if isinstance(answer, LocalModelsError)}
+    return {key: answer for key, answer in answers.items() if key not in problems}, problems
 
 
 def _get(url, headers, timeout):

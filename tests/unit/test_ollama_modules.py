@@ -1,0 +1,144 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules ollama_models and ollama_info against a small web server: what they ask, what they answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _ollama_facts, _ollama_options
+from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
+from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
+
+BLOB = {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:" + "a" * 64, "size": 90}
+MANIFEST = json.dumps({"config": dict(BLOB, digest="sha256:" + "c" * 64, size=10), "layers": [BLOB]}).encode()
+DIGEST = hashlib.sha256(MANIFEST).hexdigest()
+
+
+def tags(*names):
+    return 200, {"models": [{"name": name, "model": name, "digest": DIGEST, "size": 100, "details": {}} for name in names]}
+
+
+def call(module, capsys, check=False, **options):
+    """What a module prints (dict) when it is run with these options."""
+    with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=True)):
+        with pytest.raises(SystemExit):
+            module.main()
+    return json.loads(capsys.readouterr().out)
+
+
+def test_twenty_models_that_are_there_cost_exactly_one_request(capsys):
+    names = ["m%d" % number for number in range(20)]
+    with serving({("GET", "/api/tags"): tags(*[name + ":latest" for name in names])}) as server:
+        result = call(ollama_models, capsys, url=server.url, models=names + ["M1", "library/m2:latest"])
+        assert server.paths() == ["GET /api/tags"]
+    assert result["changed"] is False and len(result["models"]) == 20
+    assert result["diff"]["before"] == result["diff"]["after"] != ""
+
+
+def test_twenty_latest_models_cost_one_request_more_and_each_manifest_once(capsys):
+    answers = {("GET", "/v2/library/m%d/manifests/latest" % number): (200, MANIFEST) for number in range(20)}
+    with serving(answers) as server:
+        models = [{"name": "%s/library/m%d" % (server.host, number), "state": "latest", "insecure": True} for number in range(20)]
+        answers["GET", "/api/tags"] = tags(*[model["name"] + ":latest" for model in models])
+        answers["GET", "/api/version"] = (200, {"version": "0.32.15"})
+        result = call(ollama_models, capsys, url=server.url, models=models)
+        assert sorted(server.paths()) == sorted(["%s %s" % key for key in answers])
+    assert result["changed"] is False
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_pull_and_its_check(capsys, tmp_path, check):
+    answers = {("GET", "/v2/library/tiny/manifests/v1"): (200, MANIFEST), ("GET", "/api/tags"): tags(),
+               ("GET", "/api/version"): (200, {"version": "0.32.15"})}
+    with serving(answers) as server:
+        name = "%s/library/tiny:v1" % server.host
+
+        def pulled(handler):
+            answers["GET", "/api/tags"] = tags(name)
+            streaming([{"status": "pulling manifest"}, {"status": "success"}])(handler)
+
+        answers["POST", "/api/pull"] = pulled
+        result = call(ollama_models, capsys, check=check, url=server.url, models=[name], insecure=True, store_path=str(tmp_path))
+        pulls = [body for method, path, body in server.asked if path == "/api/pull"]
+    assert pulls == ([] if check else [{"model": name, "insecure": True}])
+    assert result["changed"] is True and result["models"][0]["action"] == "pull"
+    assert (result["models"][0]["digest_before"], result["models"][0]["digest_after"]) == (None, DIGEST)
+    assert result["diff"]["before"] == "" and result["diff"]["after"] == "%s %s 100 B\n" % (name, DIGEST[:12])
+
+
+def test_a_failure_tells_what_was_done_before_it(capsys):
+    answers = {("GET", "/api/tags"): tags("old:latest"), ("DELETE", "/api/delete"): (500, {"error": "disk trouble"})}
+    with serving(answers) as server:
+        result = call(ollama_models, capsys, url=server.url, models=[{"name": "old", "state": "absent"}])
+    assert result["failed"] is True and result["changed"] is False
+    assert "disk trouble" in result["msg"] and result["models"][0]["action"] == "failed"
+
+
+@pytest.mark.parametrize("models, said", [(["!bad"], "'!bad' is no model name"), ([{"name": "x", "state": "there"}], "state 'there'")])
+def test_a_bad_list_is_refused_before_anybody_is_asked(capsys, models, said):
+    with serving({}) as server:
+        result = call(ollama_models, capsys, url=server.url, models=models)
+        assert server.asked == []
+    assert result["failed"] is True and said in result["msg"] and result["changed"] is False
+
+
+def test_credentials_in_headers_are_sent_and_never_shown(capsys):
+    with serving({("GET", "/api/tags"): (401, "no entry for Bearer s3cret-token")}) as server:
+        result = call(ollama_models, capsys, url=server.url, models=["x"], headers={"Authorization": "Bearer s3cret-token"})
+        assert server.headers[0]["Authorization"] == "Bearer s3cret-token"
+    assert result["failed"] is True and "s3cret-token" not in json.dumps(result)
+
+
+@pytest.mark.parametrize("answer, said", [((200, "<html>hello</html>"), "is no Ollama"), ((200, {"object": "list"}), "is no Ollama"),
+                                          ((403, ""), "Host: localhost:11434"), ((404, "404 page not found"), "whether Ollama itself listens")])
+def test_something_else_answers(capsys, answer, said):
+    with serving({("GET", "/api/tags"): answer}) as server:
+        result = call(ollama_models, capsys, url=server.url, models=["x"])
+    assert said in result["msg"]
+
+
+SHOW = {"parameters": 'stop                           "num_ctx 5"\nnum_ctx                        1024', "capabilities": ["completion", "tools"],
+        "details": {"family": "llama", "parameter_size": "123K", "quantization_level": "F16"},
+        "model_info": {"general.architecture": "llama", "llama.context_length": 2048, "llama.embedding_length": 64}}
+
+
+def test_what_a_server_holds_and_runs(capsys):
+    listed = {"name": "Tiny:latest", "digest": DIGEST, "size": 100, "modified_at": "2026-11-23T19:36:13Z", "details": {"family": "llama"}}
+    running = {"name": "Tiny:latest", "digest": DIGEST, "size": 4592762, "size_vram": 0, "expires_at": "2026-11-23T19:41:35Z",
+               "context_length": 4096, "details": {}}
+    answers = {("GET", "/api/tags"): (200, {"models": [listed, dict(listed, name="other:latest")]}), ("POST", "/api/show"): (200, SHOW),
+               ("GET", "/api/ps"): (200, {"models": [running]}), ("GET", "/api/version"): (200, {"version": "0.32.15"})}
+    with serving(answers) as server:
+        result = call(ollama_info, capsys, url=server.url, models=["tiny", "nosuch"])
+        assert [body for dummy, path, body in server.asked if path == "/api/show"] == [{"model": "Tiny:latest"}]
+    assert result["changed"] is False and result["version"] == "0.32.15" and result["missing"] == ["nosuch"]
+    assert result["models"] == [{
+        "name": "Tiny:latest", "digest": DIGEST, "size": 100, "modified_at": "2026-11-23T19:36:13Z", "family": "llama",
+        "parameter_size": "123K", "quantization": "F16", "capabilities": ["completion", "tools"], "context_length": 2048,
+        "embedding_length": 64, "num_ctx": 1024, "running_context_length": 4096}]
+    assert result["running"] == [{key: running[key] for key in result["running"][0]}] and len(result["running"][0]) == 6
+
+
+def test_without_details_no_model_is_asked(capsys):
+    answers = {("GET", "/api/tags"): tags("a:latest", "b:latest"), ("GET", "/api/ps"): (200, {"models": None}),
+               ("GET", "/api/version"): (200, {"version": "0.32.15"})}
+    with serving(answers) as server:
+        result = call(ollama_info, capsys, url=server.url, details=False)
+        assert len(server.asked) == 3
+    assert [one["name"] for one in result["models"]] == ["a:latest", "b:latest"]
+
+
+def test_a_model_that_cannot_be_shown_is_still_listed():
+    assert _ollama_facts.model({"name": "x:latest", "digest": "d"}, {})["capabilities"] == []
+
+
+def test_the_documented_options_are_those_of_the_modules():
+    import yaml
+    from ansible_collections.localmodels.fastgpt.plugins.doc_fragments.ollama import ModuleDocFragment
+    documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+    assert {name: (option["type"], option.get("default")) for name, option in documented.items()} == {
+        name: (option["type"], option.get("default")) for name, option in _ollama_options.ARGUMENT_SPEC.items()}

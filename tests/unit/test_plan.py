@@ -1,0 +1,154 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The planner: any found models, any declared ones - applying the plan gives what was declared, and a second plan is empty."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _plan
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found, plan, read_wanted
+from hypothesis import given
+from hypothesis import strategies as st
+
+POOL = ["qwen2.5:0.5b", "Qwen2.5:0.5B", "tiny", "tiny:latest", "registry.ollama.ai/library/tiny", "hf.co/u/r:Q4", "me/x:v1", "z"]
+DIGESTS = ["a" * 64, "b" * 64, "c" * 64]
+
+
+class Manifest:
+    def __init__(self, digest, size=100):
+        self.digest, self.size = digest, size
+
+    def is_the_same(self, found):
+        return found.digest == self.digest
+
+
+def found(*pairs):
+    return [Found(ModelName.parse(name), digest, 100) for name, digest in pairs]
+
+
+def one_of_each(pairs):
+    return list({ModelName.parse(name): (name, digest) for name, digest in pairs}.values())
+
+
+founds = st.lists(st.tuples(st.sampled_from(POOL), st.sampled_from(DIGESTS))).map(one_of_each).map(lambda pairs: found(*pairs))
+items = st.lists(st.builds(lambda name, state: {"name": name, "state": state}, st.sampled_from(POOL), st.sampled_from(_plan.STATES)),
+                 unique_by=lambda item: ModelName.parse(item["name"]))
+wanteds = items.map(read_wanted)
+manifests = st.dictionaries(st.sampled_from([ModelName.parse(name).key for name in POOL]), st.sampled_from(DIGESTS).map(Manifest))
+
+
+@given(founds, wanteds, manifests)
+def test_applying_the_plan_gives_what_was_declared_and_a_second_plan_is_empty(held, wanted, known):
+    after = _plan.apply(held, plan(held, wanted, known))
+    digests = {one.name.key: one.digest for one in after}
+    for one in wanted:
+        assert (one.name.key in digests) == (one.state != "absent")
+        if one.state == "latest" and one.name.key in known:
+            assert digests[one.name.key] == known[one.name.key].digest
+    again = plan(after, wanted, known)
+    assert not any(action.changes for action in again)
+    assert {a.name.key for a in again if a.verb != "none"} <= {w.name.key for w in wanted if w.state == "latest" and w.name.key not in known}
+
+
+@given(founds, wanteds, manifests)
+def test_what_was_not_declared_is_left_alone(held, wanted, known):
+    declared = {one.name.key for one in wanted}
+    after = {one.name.key: one.digest for one in _plan.apply(held, plan(held, wanted, known))}
+    for one in held:
+        if one.name.key not in declared:
+            assert after[one.name.key] == one.digest
+
+
+@given(founds, wanteds, manifests)
+def test_the_diff_is_empty_exactly_if_nothing_changes(held, wanted, known):
+    actions = plan(held, wanted, known)
+    diff = _plan.diff(held, _plan.apply(held, actions), wanted, "http://here")
+    assert (diff["before"] == diff["after"]) == (not any(action.changes for action in actions))
+
+
+@given(founds, wanteds)
+def test_the_registry_is_asked_only_about_what_may_be_pulled(held, wanted):
+    asked = {one.name.key for one in _plan.to_ask_for(held, wanted)}
+    pulled = {action.name.key for action in plan(held, wanted) if action.pulls}
+    assert asked == pulled
+
+
+def test_deletions_come_first_and_each_action_has_its_sentence():
+    held = found(("old", "a" * 64), ("same", "b" * 64), ("moved", "c" * 64), ("unclear", "d" * 64))
+    wanted = read_wanted([{"name": "new"}, "same", {"name": "moved", "state": "latest"}, {"name": "unclear", "state": "latest"},
+                          {"name": "old", "state": "absent"}, {"name": "never", "state": "absent"}])
+    known = {ModelName.parse("new").key: Manifest("e" * 64, 397821319), ModelName.parse("moved").key: Manifest("f" * 64, 5000)}
+    assert [(a.verb, a.sentence()) for a in plan(held, wanted, known)] == [
+        ("delete", "Delete old:latest"),
+        ("pull", "Pull new:latest (397.8 MB)"),
+        ("none", "Leave same:latest as it is"),
+        ("update", "Pull the newer moved:latest (5.0 kB)"),
+        ("ask", "Ask the registry for a newer unclear:latest"),
+        ("none", "Leave never:latest as it is"),
+    ]
+
+
+def test_the_spelling_of_the_server_is_kept():
+    held = found(("Tiny-Upper:V1", "a" * 64))
+    delete = plan(held, read_wanted([{"name": "tiny-upper:v1", "state": "absent"}]))[0]
+    assert (delete.verb, delete.shown) == ("delete", "Tiny-Upper:V1")
+    assert [one.name.short for one in _plan.to_ask_for(held, read_wanted([{"name": "tiny-upper:v1", "state": "latest"}]))] == ["Tiny-Upper:V1"]
+
+
+def test_two_spellings_in_one_list_are_one_model():
+    wanted = read_wanted(["x", "x:latest", {"name": "registry.ollama.ai/library/X", "default_for": ["llm"]}])
+    assert [one.name.short for one in wanted] == ["x:latest"]
+
+
+def test_keys_of_other_roles_are_left_alone():
+    item = {"name": "x", "default_for": ["llm"], "display_name": "X", "context": 8192, "max_response": 1024, "vision": True,
+            "tools": False, "reasoning": True, "type": "llm", "house_rule": 1}
+    assert len(read_wanted([item])) == 1
+
+
+@pytest.mark.parametrize("models, said", [
+    (["x", {"name": "x:latest", "state": "absent"}], "x:latest is declared twice, with state present and with state absent"),
+    ([{"name": "x", "insecure": True}, {"name": "X", "insecure": False}], "with insecure True and with insecure False"),
+    ([{"name": "x", "state": "gone"}], "the state 'gone', which is unknown. Choose one of present, absent, latest"),
+    ([{"name": "x", "sate": "absent"}], "the key 'sate', which is unknown. Probably state is meant"),
+    ([{"nmae": "x"}], "Probably name is meant"),
+    ([{"state": "absent"}], "has no name"),
+    ([{"name": "x", "insecure": "maybe"}], "neither true nor false"),
+    ([["x"]], "neither a name nor a map"),
+    ([None], "neither a name nor a map"),
+    (["x", "!bad"], "'!bad' is no model name"),
+])
+def test_lists_that_cannot_be_meant_so(models, said):
+    with pytest.raises(LocalModelsError) as caught:
+        read_wanted(models)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("insecure, item, read", [(True, "x", True), (True, {"name": "x", "insecure": False}, False),
+                                                  (False, {"name": "x", "insecure": "yes"}, True)])
+def test_insecure_is_the_items_own_or_else_the_lists(insecure, item, read):
+    assert read_wanted([item], insecure)[0].insecure is read
+
+
+@pytest.mark.parametrize("name, declared, there, mend", [
+    ("qwen2.5:05b", [], [], "Probably qwen2.5:0.5b is meant"),
+    ("house-blnd:v1", [], ["house-blend:v1"], "Probably house-blend:v1 is meant"),
+    ("house-blnd:v1", ["house-blend:v1"], [], "Probably house-blend:v1 is meant"),
+    ("Zzz:V1", [], [], "Registries tell upper from lower case: try zzz:v1"),
+    ("zzzzzz", [], [], "Correct the name or its tag"),
+])
+def test_a_model_that_does_not_exist_is_named_with_a_way_out(name, declared, there, mend):
+    problem = _plan.unknown_model(ModelName.parse(name), found(*[(n, "a" * 64) for n in there]), read_wanted(declared + [name]))
+    assert problem.mend == mend
+    assert problem.what.startswith("registry.ollama.ai has no model ")
+
+
+def test_a_diff_that_a_person_can_read():
+    held = found(("old", "a" * 64), ("elsewhere", "9" * 64))
+    wanted = read_wanted([{"name": "old", "state": "absent"}, "new"])
+    actions = plan(held, wanted, {ModelName.parse("new").key: Manifest("e" * 64, 397821319)})
+    assert _plan.diff(held, _plan.apply(held, actions), wanted, "http://here") == {
+        "before": "old:latest aaaaaaaaaaaa 100 B\n", "after": "new:latest eeeeeeeeeeee 397.8 MB\n",
+        "before_header": "models at http://here", "after_header": "models at http://here"}

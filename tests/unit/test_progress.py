@@ -1,0 +1,139 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Progress: what the module writes, what a person reads, and how the module notices that nobody does."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _progress
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Layers
+
+MB = 1000 * 1000
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture()
+def clock():
+    return Clock()
+
+
+@pytest.fixture()
+def progress(tmp_path, clock):
+    return _progress.Progress(str(tmp_path / "progress"), 2, clock)
+
+
+def written(progress):
+    with open(progress.path, encoding="utf-8") as state:
+        return _progress.read(state.read())
+
+
+def moved(progress, layers, completed, total=100 * MB):
+    layers.take({"digest": "sha256:a", "completed": completed, "total": total})
+    progress.moved(layers, "pulling aaa")
+
+
+def test_a_pull_from_its_start_to_its_end(progress, clock):
+    layers = Layers()
+    progress.start("qwen2.5:7b", 100 * MB)
+    assert _progress.line("gpu1", written(progress)) == "gpu1: qwen2.5:7b, 0 %, 0 B of 100.0 MB, waiting for the registry, starting, model 1 of 2"
+    for second in range(11):
+        clock.now += 1
+        moved(progress, layers, second * 2 * MB)
+    assert _progress.line("gpu1", written(progress)) == "gpu1: qwen2.5:7b, 20 %, 20.0 MB of 100.0 MB, 2.0 MB/s, 40 s left, model 1 of 2"
+    progress.end("Pulled qwen2.5:7b")
+    state = written(progress)
+    assert _progress.line("gpu1", state) == "" and _progress.new_lines("gpu1", state, 0) == ["gpu1: Pulled qwen2.5:7b"]
+    assert _progress.new_lines("gpu1", state, 1) == []
+    progress.start("second", 0)
+    assert _progress.line("gpu1", written(progress)) == "gpu1: second, starting, model 2 of 2"
+
+
+def test_a_second_try_says_so(progress):
+    for dummy in range(2):
+        progress.start("x", 0)
+    assert "try 2" in _progress.line("gpu1", written(progress))
+
+
+def test_the_rate_is_that_of_the_last_seconds(progress, clock):
+    layers = Layers()
+    progress.start("x", 1000 * MB)
+    for second in range(61):
+        clock.now += 1
+        moved(progress, layers, second * (MB if second < 40 else 0) + (40 * MB + (second - 40) * 5 * MB if second >= 40 else 0))
+    assert 4.9 * MB <= written(progress)["models"]["x"]["rate"] <= 5.1 * MB
+
+
+def test_a_standstill_shows_no_rate(progress, clock):
+    layers = Layers()
+    progress.start("x", 0)
+    for dummy in range(30):
+        clock.now += 1
+        moved(progress, layers, 10 * MB)
+    assert _progress.line("h", written(progress)) == "h: x, 10 %, 10.0 MB of 100.0 MB, waiting for the registry, model 1 of 2"
+
+
+def test_the_file_is_written_at_most_once_a_second(progress, clock):
+    layers = Layers()
+    progress.start("x", 0)
+    clock.now += 0.5
+    moved(progress, layers, MB)
+    assert written(progress)["models"]["x"]["completed"] == 0
+    clock.now += 0.6
+    moved(progress, layers, 2 * MB)
+    assert written(progress)["models"]["x"]["completed"] == 2 * MB
+
+
+def test_without_a_watcher_nothing_is_written_and_nobody_is_missed(tmp_path, clock):
+    progress = _progress.Progress(None, 1, clock)
+    progress.start("x", 0)
+    progress.end("done")
+    progress.close()
+    clock.now += 10 ** 6
+    assert progress.abandoned() is False
+
+
+@pytest.mark.parametrize("vanish", [False, True])
+def test_a_watcher_that_no_longer_touches_its_file_is_gone(progress, clock, vanish):
+    watched = progress.path + ".watched"
+    with open(watched, "w", encoding="utf-8"):
+        pass
+    for second in range(5):
+        clock.now += 50
+        os.utime(watched, (second, second))
+        assert progress.abandoned() is False
+    if vanish:
+        os.remove(watched)
+        assert progress.abandoned() is False
+    clock.now += _progress.GONE_AFTER - 1
+    assert progress.abandoned() is False
+    clock.now += 2
+    assert progress.abandoned() is True
+
+
+def test_a_folder_that_was_taken_away_is_no_error(progress, tmp_path):
+    progress.start("x", 0)
+    for name in os.listdir(str(tmp_path)):
+        os.remove(str(tmp_path / name))
+    os.rmdir(str(tmp_path))
+    progress.end("done")
+    progress.close()
+
+
+def test_the_end_can_be_seen(progress):
+    progress.close()
+    assert os.path.exists(progress.path + ".ended")
+
+
+@pytest.mark.parametrize("text, read", [("", False), ("Welcome to gpu1\n", False), ('{"other": 1}', False), ("[]", False),
+                                        ('motd\n%s\nended\n' % json.dumps({"models": {}}), True)])
+def test_what_a_host_prints_around_it_does_not_matter(text, read):
+    assert (_progress.read(text) is not None) == read

@@ -1,0 +1,75 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The model store on the disk: what is there is not counted again, what does not fit is refused with the number."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _store
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found
+
+MB = 1000 * 1000
+A, B, C = ("sha256:" + letter * 64 for letter in "abc")
+
+
+class Manifest:
+    def __init__(self, **blobs):
+        self.blobs = {"sha256:" + name * 64: size for name, size in blobs.items()}
+
+
+@pytest.fixture()
+def store(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    return _store.Store(str(tmp_path))
+
+
+def put(store, digest, content):
+    with open(os.path.join(store.path, "blobs", digest.replace(":", "-")), "wb") as blob:
+        blob.write(content)
+
+
+def test_what_is_there_and_what_models_share_counts_once(store):
+    put(store, A, b"x")
+    assert store.missing([Manifest(a=10 * MB, b=5 * MB), Manifest(b=5 * MB, c=MB)]) == 6 * MB
+
+
+def test_the_part_of_a_broken_pull_that_came_counts_and_the_hole_in_it_does_not(store):
+    path = os.path.join(store.path, "blobs", A.replace(":", "-") + "-partial")
+    with open(path, "wb") as partial:
+        partial.write(b"x" * 2 * 1024 * 1024)
+        partial.truncate(10 * 1024 * 1024)
+    left = store.missing([Manifest(a=10 * 1024 * 1024)])
+    assert 7 * 1024 * 1024 < left <= 8 * 1024 * 1024
+
+
+def test_a_disk_that_is_too_small_is_said_with_what_is_missing(store, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 4 * MB))
+    store.refuse_if_too_small([Manifest(a=4 * MB)])
+    with pytest.raises(LocalModelsError) as caught:
+        store.refuse_if_too_small([Manifest(a=3 * MB), Manifest(b=3 * MB)])
+    assert "need 6.0 MB more on the disk of %s, and 4.0 MB are free: 2.0 MB are missing" % store.path in caught.value.what
+
+
+def test_free_space_of_a_store_that_is_not_there_yet_is_that_of_its_disk(tmp_path):
+    assert _store.Store(str(tmp_path / "later" / "models")).free() > 0
+
+
+def test_only_a_place_that_knows_every_model_is_the_store_of_a_server(tmp_path):
+    name = ModelName.parse("tiny:v1")
+    for place in ("service", "login"):
+        (tmp_path / place).mkdir()
+    folder = tmp_path / "service" / "manifests" / "registry.ollama.ai" / "library" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "v1").write_text(json.dumps({"config": {"digest": A}, "layers": [{"digest": B}]}))
+    places = [str(tmp_path / place) for place in ("service", "login", "nowhere")]
+    assert _store.find("127.0.0.1", [Found(name, "0")], places).path == places[0]
+    assert _store.find("127.0.0.1", [Found(name, "0")], places).blobs_of(name) == {A, B}
+    assert _store.find("127.0.0.1", [], places) is None, "two places are possible: none is taken"
+    assert _store.find("127.0.0.1", [], places[:1]).path == places[0]
+    assert _store.find("192.0.2.10", [Found(name, "0")], places) is None, "another machine's disk is not ours"
