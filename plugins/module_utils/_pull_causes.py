@@ -62,7 +62,7 @@ _CAUSES = tuple((re.compile(pattern, re.IGNORECASE), cause) for pattern, cause i
     (r"x509|failed to verify certificate", Cause(
         "certificate", "Ollama does not trust the certificate of the registry",
         "Add its authority to the certificates of Ollama's host, or name it by SSL_CERT_FILE in the environment of its service, and restart Ollama")),
-    (r"realm host|unauthorized|access denied|manifest: 40[13]:", Cause(
+    (r"realm host|unauthorized|access denied|manifest: 40[134]:", Cause(
         "forbidden", "the registry does not let Ollama in",
         "Ollama knows no user name and password for registries: make the model public there, or let the registry know the public key of the server (id_ed25519.pub)")),
     (r"no Location header|unexpected status code 30\d", Cause(
@@ -79,7 +79,7 @@ _CAUSES = tuple((re.compile(pattern, re.IGNORECASE), cause) for pattern, cause i
     (r"connection refused|no route to host|network is unreachable|timeout|deadline exceeded|connection reset|broken pipe"
      r"|max retries exceeded|\bEOF\b|dial tcp|http2:", Cause(
          "unreachable", "Ollama cannot reach the registry", _NETWORK_MEND, passing=True)),
-    (r"invalid character|unexpected end of JSON", Cause(
+    (r"manifest: (invalid character|unexpected end of JSON)", Cause(
         "no-registry", "what answers there is no registry", "Check the host in the name, and for a login page or a proxy on the way")),
     (r"MLX", Cause("needs-mlx", "it needs Apple's MLX, which this server does not have", "Take a GGUF tag of this model")),
     (r"cloud is disabled", Cause("cloud-off", "cloud models are switched off on this server", "Unset OLLAMA_NO_CLOUD, or take a local model")),
