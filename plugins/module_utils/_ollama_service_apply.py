@@ -39,10 +39,11 @@ def refuse_unfit_host(system=None, booted="/run/systemd/system", euid=None):
 
 
 class ServiceHost:
-    """This host. run: callable(list of str) -> (rc, stdout, stderr). wanted: _ollama_service.Wanted."""
+    """This host. run: callable(list of str) -> (rc, stdout, stderr). wanted: _ollama_service.Wanted. proc: where procfs is."""
 
-    def __init__(self, run, wanted):
+    def __init__(self, run, wanted, proc="/proc"):
         self._run = run
+        self._proc = proc
         self.wanted = wanted
         self.service = _systemd.Service(run, SERVICE)
         self.undo = _undo.Undo(os.path.join(wanted.install_dir, "undo.json"),
@@ -71,7 +72,7 @@ class ServiceHost:
             drop_in_text=_undo.read(wanted.drop_in_path) or "",
             link=_link_target(wanted.link),
             unit=unit,
-            process=_process.Process(pid) if pid else None,
+            process=_process.Process(pid, self._proc) if pid else None,
             version=_answer.version_at(wanted.listen.url) if pid else None,
             interrupted=self.undo.unfinished() is not None,
         )
@@ -99,7 +100,8 @@ class ServiceHost:
         except LocalModelsError as problem:
             raise self._back(problem)
         self.undo.forget()
-        self._remove_old_releases(found)
+        if found.link != wanted.program:
+            self._remove_old_releases(found)
         return restart
 
     def _write(self, found):
@@ -164,7 +166,7 @@ class ServiceHost:
     def _refuse_taken_port(self, found):
         listen = self.wanted.listen
         ours = int(found.unit["MainPID"] or 0)
-        for process in _process.holders(listen.port, listen.host):
+        for process in _process.holders(listen.port, listen.host, self._proc):
             if process.pid != ours and process.unit() != SERVICE:
                 raise LocalModelsError(
                     "Port %d on %s is taken by %s" % (listen.port, listen.host, self._name_of(process)),

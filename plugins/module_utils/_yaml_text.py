@@ -10,6 +10,8 @@ import re
 
 # Words that YAML 1.1 reads as something else than text are quoted, and so is all that is not plainly a word.
 _PLAIN = re.compile(r"^(?!(?:true|false|yes|no|on|off|null|y|n)$)[A-Za-z/][A-Za-z0-9_./-]*$", re.IGNORECASE)
+# JSON leaves these as they are, YAML readers refuse or fold them.
+_UNPRINTABLE = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def emit(node, indent=0):
@@ -47,4 +49,6 @@ def _scalar(value):
         return str(value)
     if isinstance(value, (dict, list)):
         return "{}" if isinstance(value, dict) else "[]"
-    return value if _PLAIN.match(value) else json.dumps(value, ensure_ascii=False)
+    if _PLAIN.match(value):
+        return value
+    return _UNPRINTABLE.sub(lambda found: "\\u%04x" % ord(found.group()), json.dumps(value, ensure_ascii=False))
