@@ -1,0 +1,199 @@
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Ollama says about a model -> FastGPT's record of it. Pure. Internal to this collection."""
+
+from __future__ import annotations
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
+
+PROVIDER = "Ollama"  # FastGPT's own id for it, case-sensitive; another spelling is shown as "Other"
+
+# What Ollama gives a request that names no context, on a machine with less than 23 GiB of video memory (envconfig, 0.32).
+# Larger machines give more; promising less than is given cuts nothing off, promising more loses text silently.
+OLLAMA_CONTEXT = 4096
+
+CHUNK = 512    # tokens FastGPT puts into one piece of a document by default
+WEIGHT = 100   # FastGPT's own default for the only embedding model asked
+
+# Rights an item of local_models can override: its key, FastGPT's key, Ollama's capability.
+_ABILITIES = (("vision", "vision", "vision"), ("tools", "toolChoice", "tools"), ("reasoning", "reasoning", "thinking"))
+
+# default_for's words -> FastGPT's keys, and the type of model each needs.
+DEFAULT_FOR = {
+    "llm": ("llm", "llm"),
+    "embedding": ("embedding", "embedding"),
+    "dataset_text": ("datasetTextLLM", "llm"),
+    "dataset_image": ("datasetImageLLM", "llm"),
+}
+
+
+def record(item, shown, server_context=None):
+    """FastGPT's record of one declared model.
+
+    item: a name (str) or a map of local_models. shown: what module ollama_info says about this model (dict with
+    capabilities, context_length, num_ctx), or None where Ollama does not have it: then all must come from the item.
+    server_context: tokens that Ollama gives where neither the item nor the model says (its OLLAMA_CONTEXT_LENGTH).
+
+    Returns {name, state, metadata, initial}. `metadata` is kept as it stands here (None: the key must be absent); `initial` is
+    only sent when the model is new, so that what people tune in FastGPT's own pages stays.
+    Raises LocalModelsError where the item contradicts itself.
+    """
+    item = {"name": item} if isinstance(item, str) else item
+    name = ModelName.parse(item["name"]).short
+    if item.get("state") == "absent":
+        return {"name": name, "state": "absent", "metadata": {}, "initial": {}}
+    kind = item.get("type") or (type_of(shown) if shown else _likely_type(item))
+    shown = shown or {}
+    if kind not in ("llm", "embedding"):
+        raise LocalModelsError("%s has the type %r, which FastGPT cannot get from Ollama" % (name, kind), "Choose llm or embedding")
+    metadata = {
+        "type": kind,
+        "provider": PROVIDER,
+        "model": name,
+        "name": item.get("display_name") or name,
+        "isActive": True,
+        # A model of ours is asked through the gateway; an address or a key of its own would go round it.
+        "requestUrl": None,
+        "requestAuth": None,
+    }
+    limits = _llm if kind == "llm" else _embedding
+    more, initial = limits(item, name, shown, server_context)
+    metadata.update(more)
+    return {"name": name, "state": "present", "metadata": metadata, "initial": initial}
+
+
+def records(items, shown_models, server_context=None):
+    """FastGPT's records of local_models, one a model in the declared order.
+
+    shown_models: list of what ollama_info says (its `models`) of every Ollama that serves them. Where several hold the same model,
+    FastGPT is promised what each of them gives. server_context: see record.
+    """
+    by_key = {}
+    for shown in shown_models:
+        by_key.setdefault(ModelName.parse(shown["name"]).key, []).append(shown)
+    merged = {}
+    for item in items:
+        item = {"name": item} if isinstance(item, str) else item
+        merged.setdefault(ModelName.parse(item["name"]).key, {}).update(item)
+    return [record(item, in_common(by_key.get(key), server_context), server_context) for key, item in merged.items()]
+
+
+def in_common(showns, server_context=None):
+    """What all of `showns` (list of dict, or None) can do, as one dict; None where there are none."""
+    if not showns or len(showns) == 1:
+        return showns[0] if showns else None
+    trained = [_positive(one.get("context_length")) for one in showns]
+    own = [_positive(one.get("num_ctx")) for one in showns]
+    return {
+        "name": showns[0]["name"],
+        "capabilities": [word for word in showns[0].get("capabilities") or ()
+                         if all(word in (one.get("capabilities") or ()) for one in showns)],
+        "context_length": min((number for number in trained if number), default=None),
+        "num_ctx": min(number or _positive(server_context) or OLLAMA_CONTEXT for number in own) if any(own) else None,
+    }
+
+
+def type_of(shown):
+    """`embedding` or `llm`, from the capabilities that Ollama reports."""
+    capabilities = shown.get("capabilities") or ()
+    return "embedding" if "embedding" in capabilities and "completion" not in capabilities else "llm"
+
+
+def _likely_type(item):
+    """The type of a model that nobody has pulled yet, for check mode on a fresh host."""
+    return "embedding" if list(item.get("default_for") or ()) == ["embedding"] else "llm"
+
+
+def context_of(item, name, shown, server_context, asked_for=True):
+    """Tokens (int) that Ollama really gives to a request.
+
+    asked_for: whether a context of the item reaches Ollama as num_ctx. AI Proxy passes it on for chats, not for embeddings
+    (core/relay/adaptor/ollama/main.go, v0.6.5): there it can lower what is promised, never raise what is given.
+    """
+    wanted = _number(item, "context", name)
+    given = _positive(shown.get("num_ctx")) or _positive(server_context) or OLLAMA_CONTEXT
+    if wanted:
+        given = wanted if asked_for else min(wanted, given)
+    trained = _positive(shown.get("context_length"))
+    return min(given, trained) if trained else given
+
+
+def defaults(items, records):
+    """(chosen, fallback): which models are FastGPT's defaults, both {FastGPT's key: name}.
+
+    items: local_models. records: of the same items. `chosen` follows default_for. `fallback` holds, for what nobody declares, the
+    first declared model that fits; it is meant for a FastGPT that has no default of that kind.
+    """
+    present = [one for one in records if one["state"] != "absent"]
+    kinds = {one["name"]: one["metadata"]["type"] for one in present}
+    chosen = {}
+    for item in items:
+        if isinstance(item, str) or item.get("state") == "absent":
+            continue
+        name = ModelName.parse(item["name"]).short
+        for word in item.get("default_for") or ():
+            _choose(chosen, name, word, kinds.get(name))
+    fallback = {}
+    for key, kind in DEFAULT_FOR.values():
+        fits = [one["name"] for one in present if one["metadata"]["type"] == kind
+                and (key != "datasetImageLLM" or one["metadata"].get("vision"))]
+        if key not in chosen and fits:
+            fallback[key] = fits[0]
+    return chosen, fallback
+
+
+def _choose(chosen, name, word, kind):
+    if word not in DEFAULT_FOR:
+        raise LocalModelsError("%s has default_for %r, which is unknown" % (name, word), "Choose from %s" % ", ".join(DEFAULT_FOR))
+    key, needed = DEFAULT_FOR[word]
+    if kind != needed:
+        raise LocalModelsError("%s cannot be FastGPT's default for %s: it is of type %s, and %s is needed" % (name, word, kind, needed),
+                               "Declare default_for: [%s] on another model, or set its type" % word)
+    if chosen.setdefault(key, name) != name:
+        raise LocalModelsError("Both %s and %s are declared as FastGPT's default for %s" % (chosen[key], name, word), "Keep one")
+
+
+def _llm(item, name, shown, server_context):
+    context = context_of(item, name, shown, server_context)
+    # Half of the window for the answer, an eighth for the question and what came before it, the rest for quotes of documents.
+    response = min(_number(item, "max_response", name) or context // 2, context)
+    rest = context // 8
+    metadata = {
+        "maxContext": context,
+        "maxResponse": response,
+        "quoteMaxToken": max(context - response - rest, rest),
+        "functionCall": False,  # the predecessor of tool choice; Ollama has none
+        # Ollama follows num_ctx of the request, not a promise made elsewhere.
+        "defaultConfig": {"num_ctx": context if item.get("context") else None},
+    }
+    capabilities = shown.get("capabilities") or ()
+    for word, key, capability in _ABILITIES:
+        metadata[key] = capability in capabilities if item.get(word) is None else bool(item[word])
+    return metadata, {"maxTemperature": 1.2, "showTopP": True, "showStopSign": True, "censor": False}
+
+
+def _embedding(item, name, shown, server_context):
+    longest = context_of(item, name, shown, server_context, asked_for=False)
+    return {"maxToken": longest, "defaultToken": min(CHUNK, longest)}, {"weight": WEIGHT}
+
+
+def _number(item, key, name):
+    value = item.get(key)
+    if value is None:
+        return None
+    number = _positive(value)
+    if not number:
+        raise LocalModelsError("%s has %s %r, which is no number of tokens" % (name, key, value), "Write a whole number above 0, such as 8192")
+    return number
+
+
+def _positive(value):
+    """A whole number above 0 (int) from a number or its text, else None."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return int(value) if int(value) > 0 else None
+    except (TypeError, ValueError):
+        return None

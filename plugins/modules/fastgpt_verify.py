@@ -1,0 +1,186 @@
+#!/usr/bin/python
+
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: fastgpt_verify
+short_description: Walk every hop from FastGPT to the models
+version_added: 0.1.0
+description:
+  - Asks every hop on the way of a question from where it really starts, app to FastGPT to AI Proxy to Ollama, and names the first one
+    that is broken with its cause and what to do.
+  - Runs on the host of FastGPT. What a container reaches is asked from within that container (C(docker exec)).
+  - A broken hop is a result, not an error of this module. Look at RV(healthy), or let role P(localmodels.fastgpt.fastgpt_verify#role) do it.
+  - The question to the app leaves a chat in the app's log, as any chat does.
+author:
+  - localmodels contributors (@localmodels)
+extends_documentation_fragment:
+  - localmodels.fastgpt.project
+attributes:
+  check_mode:
+    description: Asks everything but the models, and says what it would ask them.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is nothing to show.
+    support: N/A
+options:
+  ollamas:
+    description:
+      - The Ollama servers behind AI Proxy.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the channel in AI Proxy.
+        type: str
+        required: true
+      url:
+        description: Base URL by which AI Proxy's container reaches it.
+        type: str
+        required: true
+      models:
+        description: The models it has to serve, all of them and no others.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          name:
+            description: Name of the model, the same in Ollama, AI Proxy and FastGPT.
+            type: str
+            required: true
+          type:
+            description: What it is to FastGPT.
+            type: str
+            choices: [llm, embedding]
+            default: llm
+  app:
+    description:
+      - Name of the app that is asked at last. If not set, no app is asked.
+    type: str
+  question:
+    description:
+      - What the app is asked.
+    type: str
+    default: Are you there? Answer in one short sentence.
+  every_model:
+    description:
+      - Whether every model is asked. Otherwise the first chat model and the first embedding model of each server answer for all, for
+        a model has to be loaded before it answers.
+    type: bool
+    default: false
+  model_timeout:
+    description:
+      - Seconds a model may take before its first byte. A large model takes minutes to load.
+    type: int
+    default: 300
+seealso:
+  - module: localmodels.fastgpt.fastgpt_models
+"""
+
+EXAMPLES = r"""
+- name: Walk the way of a question
+  localmodels.fastgpt.fastgpt_verify:
+    project_dir: /opt/fastgpt
+    ollamas:
+      - name: ollama
+        url: http://ollama:11434
+        models:
+          - name: qwen2.5:0.5b
+    app: Local models
+  register: walk
+
+- name: Every hop is well
+  ansible.builtin.assert:
+    that: walk.healthy
+    fail_msg: "{{ walk.verdict }}"
+"""
+
+RETURN = r"""
+healthy:
+  description: Whether no hop is broken.
+  returned: success
+  type: bool
+verdict:
+  description: The first broken hop in one sentence, with cause and mend. Empty if there is none.
+  returned: success
+  type: str
+  sample: >-
+    First broken hop: AI Proxy -> Ollama (ollama). asked http://ollama:11434/api/version in aiproxy, got: curl: (7) Failed to connect to
+    ollama port 11434. Nothing listens at http://ollama:11434. Start Ollama (role ollama)
+answer:
+  description: What the app answered. Empty if it was not asked.
+  returned: success
+  type: str
+hops:
+  description: The hops in their order.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    hop:
+      description: From where to where.
+      type: str
+      sample: FastGPT -> AI Proxy
+    asked:
+      description: What was asked.
+      type: str
+    answered:
+      description: What came back.
+      type: str
+    ms:
+      description: Milliseconds it took. Null if it was not asked.
+      type: int
+    status:
+      description: How it went.
+      type: str
+      choices: [ok, failed, skipped]
+    cause:
+      description: Why it failed, where that is known.
+      type: str
+    mend:
+      description: What to do about it.
+      type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify import verify
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            ARGUMENT_SPEC,
+            ollamas={"type": "list", "elements": "dict", "required": True, "options": {
+                "name": {"type": "str", "required": True},
+                "url": {"type": "str", "required": True},
+                "models": {"type": "list", "elements": "dict", "required": True, "options": {
+                    "name": {"type": "str", "required": True},
+                    "type": {"type": "str", "choices": ["llm", "embedding"], "default": "llm"},
+                }},
+            }},
+            app={"type": "str"},
+            question={"type": "str", "default": "Are you there? Answer in one short sentence."},
+            every_model={"type": "bool", "default": False},
+            model_timeout={"type": "int", "default": 300},
+        ),
+        supports_check_mode=True,
+    )
+    try:
+        result = verify(module.params, runner(module), asks=not module.check_mode)
+    except LocalModelsError as problem:
+        module.fail_json(msg=str(problem))
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
