@@ -72,19 +72,23 @@ class ActionModule(ActionBase):
         if not folder.startswith("/"):
             return self._module(task_vars)
         progress = folder + "/progress"
-        self._command("touch %s.watched" % shlex.quote(progress))
-        self._task.async_val = ASYNC_LIMIT
+        job = {}
         try:
-            job = self._module(task_vars, wrap_async=True, progress_path=progress)
-        finally:
-            self._task.async_val = 0
-        if "ansible_job_id" not in job:
-            return job
-        try:
+            self._command("touch %s.watched" % shlex.quote(progress))
+            job = self._started(task_vars, progress)
+            if "ansible_job_id" not in job:
+                return job
             self._watch(progress, job, task_vars)
             return self._result(job, task_vars)
         finally:
             self._forget(folder, job)
+
+    def _started(self, task_vars, progress):
+        self._task.async_val = ASYNC_LIMIT
+        try:
+            return self._module(task_vars, wrap_async=True, progress_path=progress)
+        finally:
+            self._task.async_val = 0
 
     def _watch(self, progress, job, task_vars):
         """Show lines until the job has ended."""
@@ -133,6 +137,8 @@ class ActionModule(ActionBase):
             if result.get("finished"):
                 break
             time.sleep(0.5)
+        else:
+            return {"failed": True, "msg": "The job that pulls the models ended without a result. Look for its end in the log of the host."}
         for internal in ("ansible_job_id", "started", "finished", "results_file", "stdout", "stdout_lines", "stderr", "stderr_lines"):
             result.pop(internal, None)
         return result
@@ -140,7 +146,7 @@ class ActionModule(ActionBase):
     def _forget(self, folder, job):
         """Take away the folder, which also ends the module if it still runs, and the job's result."""
         try:
-            self._command("rm -rf %s; rm -f %s" % (shlex.quote(folder), shlex.quote(job["results_file"])))
+            self._command("rm -rf %s %s" % (shlex.quote(folder), shlex.quote(job.get("results_file", ""))))
         except AnsibleConnectionFailure:
             pass  # the module notices that nobody watches any more
 
