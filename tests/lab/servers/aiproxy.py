@@ -734,7 +734,7 @@ class AIProxy:
                 return web.Response(status=301, text='<a href="%s">Moved Permanently</a>.\n\n' % other, content_type="text/html",
                                     headers={"Location": other})
             return web.Response(status=307, headers={"Location": other})
-        if path.startswith(("/api/", "/v1/")):
+        if path.startswith(("/api/", "/v1/")) or request.method not in ("GET", "HEAD"):  # the web pages are only there to be read
             return web.Response(status=404, text="404 page not found\n")
         return web.Response(status=404, content_type="text/html", text='<!doctype html>\n<meta name="viewport" content="width=device-width">'
                             '\n<pre>\n<a href=".gitkeep">.gitkeep</a>\n</pre>\n')

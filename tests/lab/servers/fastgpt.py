@@ -580,7 +580,7 @@ class FastGPT:
         ids = self.state["ids"]
         app = {"_id": object_id(), "parentId": body.get("parentId"), "teamId": ids["team"], "tmbId": ids["member"], "name": body.get("name"),
                "type": body.get("type"), "version": "v2", "avatar": body.get("avatar", "/icon/logo.svg"), "intro": body.get("intro", ""),
-               "modules": self.nodes(nodes or []), "edges": body.get("edges") or [],
+               "modules": self.known_models(nodes or []), "edges": body.get("edges") or [],
                "chatConfig": {"variables": [], **(body.get("chatConfig") or {}), "_id": object_id()},
                "inheritPermission": True, "updateTime": stamp(), "__v": 0}
         app.update({"teamTags": [], "scheduledTriggerConfig": {}} if self.old else {"resourceRefs": {"skillIds": []}, "deleteTime": None})
@@ -589,8 +589,16 @@ class FastGPT:
         self.save()
         return app["_id"]
 
+    def known_models(self, nodes):
+        """What a new app keeps: 4.16 takes models that it does not know out of the nodes, without a word."""
+        known, kept = {model["model"] for model in self.models()}, json.loads(json.dumps(nodes))
+        for item in (item for node in kept for item in node.get("inputs") or [] if not self.old):
+            if item.get("key") == "model" and item.get("value") not in known:
+                item.pop("value", None)
+        return kept
+
     def nodes(self, nodes):
-        """4.16 writes nodes back in its own form."""
+        """4.16 shows nodes in a form of its own."""
         if self.old:
             return nodes
         normal = []
@@ -617,6 +625,7 @@ class FastGPT:
     async def app_detail(self, request, _body):
         self.user(request)
         app = dict(self.app(request.query.get("appId")), permission=self.facts["app_permission"])
+        app["modules"] = self.nodes(app["modules"])
         if not self.old:
             del app["__v"]
             app["chatConfig"] = {key: value for key, value in app["chatConfig"].items() if key != "_id"}
@@ -629,14 +638,14 @@ class FastGPT:
         before = {"scheduledTriggerConfig": {}, **json.loads(json.dumps(app))}
         app.update({key: body[key] for key in ("parentId", "name", "type", "avatar", "intro", "edges", "chatConfig") if body.get(key) is not None})
         if body.get("nodes"):
-            app["modules"] = self.nodes(body["nodes"])
+            app["modules"] = body["nodes"]
         self.save()
         return before
 
     async def app_publish(self, request, body):
         self.user(request)
         app = self.app(request.query.get("appId"))
-        app.update(modules=self.nodes(body.get("nodes") or []), edges=body.get("edges") or [], updateTime=stamp(),
+        app.update(modules=body.get("nodes") or [], edges=body.get("edges") or [], updateTime=stamp(),
                    chatConfig={"variables": [], **(body.get("chatConfig") or {})})
         if body.get("isPublish") and not body.get("autoSave"):
             self.publish(app, body.get("versionName"))
@@ -645,7 +654,7 @@ class FastGPT:
     async def app_latest(self, request, _body):
         self.user(request)
         version = self.published(self.app(request.query.get("appId")))
-        return {key: value for key, value in version.items() if key != "appId"}
+        return dict({key: value for key, value in version.items() if key != "appId"}, nodes=self.nodes(version["nodes"]))
 
     async def app_delete(self, request, _body):
         self.user(request)
@@ -718,7 +727,7 @@ class FastGPT:
         except Failure as failure:
             if not stream or failure.code == 403:
                 raise
-            return web.Response(body=("event: error\ndata: %s\n\n" % json.dumps({"message": failure.message})).encode("utf-8"),
+            return web.Response(body=("event: error\ndata: %s\n\n" % json.dumps({"message": failure.message}, separators=(",", ":"))).encode("utf-8"),
                                 headers={"Content-Type": ""})
         writer = await self.chat_stream(request, detail) if stream else None
         nodes, said, error = await self.run(app, messages, writer, detail)
