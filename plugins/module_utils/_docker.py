@@ -28,25 +28,25 @@ class DockerError(LocalModelsError):
 
 
 class BrokenProject(LocalModelsError):
-    """Compose cannot read the project's files: `line` (int or None) is where it stumbled."""
+    """Compose cannot read the project's files. `said` (str, may be empty): its reason, without values."""
 
-    def __init__(self, what, mend="", line=None):
-        self.line = line
+    def __init__(self, what, mend="", said=""):
+        self.said = said
         super().__init__(what, mend)
 
 
 def runner(module):
-    """AnsibleModule -> the callable that Docker wants: run(arguments, cwd=None) -> (rc, stdout, stderr)."""
-    def run(arguments, cwd=None):
-        return module.run_command(arguments, cwd=cwd, expand_user_and_vars=False, handle_exceptions=False)
+    """AnsibleModule -> the callable that Docker wants: run(arguments, cwd=None, env=None) -> (rc, stdout, stderr)."""
+    def run(arguments, cwd=None, env=None):
+        return module.run_command(arguments, cwd=cwd, environ_update=env, expand_user_and_vars=False, handle_exceptions=False)
     return run
 
 
 class Docker:
     """The docker command on this host.
 
-    run: callable(list of str, cwd=str or None) -> (rc (int), stdout (str), stderr (str)); raises FileNotFoundError
-    where there is no docker. project_dir: the folder in which the operator calls `docker compose`: COMPOSE_FILE and
+    run: callable(list of str, cwd=str or None, env=dict or None) -> (rc (int), stdout (str), stderr (str)); raises
+    FileNotFoundError where there is no docker. project_dir: the folder in which the operator calls `docker compose`: COMPOSE_FILE and
     COMPOSE_PROFILES in its .env count, because every call is made in there.
     """
 
@@ -55,10 +55,10 @@ class Docker:
         self.project_dir = project_dir
         self._project_name = None
 
-    def call(self, *arguments):
-        """`docker ARGUMENTS...` in the project's folder -> (rc (int), stdout, stderr). Raises DockerError."""
+    def call(self, *arguments, **options):
+        """`docker ARGUMENTS...` in the project's folder -> (rc (int), stdout, stderr). env: dict. Raises DockerError."""
         try:
-            rc, out, err = self._run(["docker"] + list(arguments), cwd=self.project_dir)
+            rc, out, err = self._run(["docker"] + list(arguments), cwd=self.project_dir, env=options.get("env"))
         except FileNotFoundError:
             raise DockerError("There is no docker command on this host",
                               "FastGPT runs on Docker: install Docker Engine with the compose plugin (version 2.17 or newer) "
@@ -74,9 +74,10 @@ class Docker:
         command = ["compose"]
         if self._project_name:
             command += ["-p", self._project_name]
-        for name in options.get("files") or ():
-            command += ["-f", name]
-        rc, out, err = self.call(*(command + list(arguments)))
+        # Not by -f: compose would then look for .env beside the first file, and not where the operator calls it.
+        files = options.get("files")
+        env = {"COMPOSE_FILE": ":".join(files), "COMPOSE_PATH_SEPARATOR": ":"} if files else None
+        rc, out, err = self.call(*(command + list(arguments)), env=env)
         if rc and re.search(r"unknown command|is not a docker command|unknown shorthand flag|unknown flag: --", err):
             raise DockerError("Docker on this host has no compose plugin of version 2 (%s)" % _first_line(err),
                               "Install it (Debian, Ubuntu: docker-compose-plugin or docker-compose-v2); "
@@ -172,11 +173,10 @@ def broken_project(folder, said):
     lines = [line for line in said.splitlines() if line.strip() and not line.startswith("time=")]
     text = " ".join(lines[:1] if said.count("invalid interpolation format") else lines[:3])
     text = re.sub(r"`[^`]*`", "`...`", text) or "no reason given"
-    line = re.search(r"\bline (\d+)", text)
     mend = ("Put it right in that folder until `docker compose config -q` says nothing; "
             "nothing was changed here")
     return BrokenProject("Docker compose cannot read the project in %s: %s" % (folder, text), mend,
-                         line=int(line.group(1)) if line else None)
+                         said=text)
 
 
 def _refuse_engine_trouble(rc, err):

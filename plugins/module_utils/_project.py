@@ -39,7 +39,8 @@ class Service:
     """One service of the project with the container that stands for it now.
 
     name, image: str. container: str or None. state: Docker's word (`running`, `exited`, ...) or `missing`.
-    health: `healthy`, `unhealthy`, `starting`, or "" without a health check. networks: {name of the Docker network:
+    health: `healthy`, `unhealthy`, `starting`, or "" without a health check; health_said: last output of a check that
+    failed. restarts: how often Docker restarted it (int). networks: {name of the Docker network:
     the container's address in it (str, "" where it has none)}. network_mode: str or "". extra_hosts: {name: address}.
     published: {container port (int): (host address, host port)}.
     """
@@ -52,7 +53,8 @@ class Service:
         self._declared = {key: "" if value is None else str(value)
                           for key, value in (spec.get("environment") or {}).items()}
         self._inside = None
-        self.container, self.state, self.health = spec.get("container_name"), "missing", ""
+        self.container, self.state = spec.get("container_name"), "missing"
+        self.health, self.health_said, self.restarts = "", "", 0
         self.networks = {networks[key]: "" for key in spec.get("networks") or {} if key in networks}
         self.published = dict(_declared_ports(spec))
         self.copies = len(containers)
@@ -64,7 +66,11 @@ class Service:
         self.container = inspected["Name"].lstrip("/")
         state = inspected.get("State") or {}
         self.state = state.get("Status") or "unknown"
-        self.health = (state.get("Health") or {}).get("Status") or ""
+        health = state.get("Health") or {}
+        self.health = health.get("Status") or ""
+        last = (health.get("Log") or [{}])[-1]
+        self.health_said = " ".join(last.get("Output", "").split())[-200:] if last.get("ExitCode") else ""
+        self.restarts = inspected.get("RestartCount") or 0
         self.image = inspected["Config"].get("Image") or self.image
         pairs = (entry.partition("=") for entry in inspected["Config"].get("Env") or ())
         self._inside = {name: value for name, dummy, value in pairs}
