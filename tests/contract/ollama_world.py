@@ -26,7 +26,8 @@ SERVERS = pathlib.Path(__file__).resolve().parent.parent / "lab" / "servers"
 ADDRESSES = ("127.0.0.1:5001", "127.0.0.1:5002", "127.0.0.1:5010", "127.0.0.1:5011", "127.0.0.1:5012", "127.0.0.1:5020")
 TLS = "localhost:5443"
 CLOSED = "127.0.0.1:5999"
-LAYERS = {"template": "{{ .Prompt }}", "system": "You are tiny.", "license": "MIT license text", "params": '{"stop":["<x>"]}'}
+TEMPLATE = {"template": "{{ .Prompt }}"}
+LAYERS = {**TEMPLATE, "system": "You are tiny.", "license": "MIT license text", "params": '{"stop":["<x>"]}'}
 MID = 2_000_000     # bytes of the large model; the recorded one had 20,000,000
 SLOW = 1_000_000    # bytes a second of the slow registry
 
@@ -71,18 +72,19 @@ class World:
     def fill(self):
         """The models as they were at the beginning."""
         tiny = list(self.blobs.values())
-        for name in ("tiny:latest", "lab/tiny:latest", "Cased:Latest"):
+        for name in ("tiny:latest", "lab/tiny:latest"):
             self.publish(name, tiny[0])
-        self.publish("tiny:v2", tiny[1])
-        self.publish("small:latest", bytes(range(256)) * 1000)
+        self.publish("Cased:Latest", tiny[0], TEMPLATE)
+        self.publish("tiny:v2", tiny[1], TEMPLATE)
+        self.publish("small:latest", bytes(256_000), {})
         for number, tag in enumerate(("latest", "m1", "m2", "m3")):
-            self.publish("mid:" + tag, bytes([number, 1, 2, 3]) * (MID // 4))
+            self.publish("mid:" + tag, bytes([number, 1, 2, 3]) * (MID // 4), TEMPLATE)
 
-    def publish(self, name, content):
-        """Put a model with these weights (bytes) into the registry, in place of what had its name."""
+    def publish(self, name, content, layers=None):
+        """Put a model with these weights (bytes) and layers (LAYERS) into the registry, in place of what had its name."""
         file = self.folder / "weights"
         file.write_bytes(content)
-        return registry_program().add(self.folder / "registry", name, file, LAYERS)
+        return registry_program().add(self.folder / "registry", name, file, LAYERS if layers is None else layers)
 
     def faults(self, *rules):
         """Replace the registry's faults; {"host"} is given in recorded words."""

@@ -21,7 +21,7 @@ import pytest
 
 from ansible_collections.localmodels.fastgpt.tests.contract import replay
 from ansible_collections.localmodels.fastgpt.tests.contract.compare import DIGEST, PORT, SHORT_DIGEST, TIME, Rules
-from ansible_collections.localmodels.fastgpt.tests.contract.ollama_world import MID, SERVERS, SLOW, World
+from ansible_collections.localmodels.fastgpt.tests.contract.ollama_world import MID, SERVERS, SLOW, TEMPLATE, World
 from ansible_collections.localmodels.fastgpt.tests.contract.wire import Server, parse, send
 
 OLD, NEW, REGISTRY_SIDE = "ollama-0.32.jsonl", "ollama-0.34.jsonl", "ollama-0.32-registry-side.jsonl"
@@ -141,8 +141,6 @@ def registry_hooks(story, world):
         "pull-connection-cut-retries": {**blob, "cut_after": MID * 2 // 3},
         "pull-distribution-registry-direct": {"host": "127.0.0.1:5010", "no_location": True},
         "pull-distribution-registry-static-location": {"host": "127.0.0.1:5012", "location": "?"},
-        "pull-changed-upstream-blob-404": {"path": "*/blobs/*%s" % world.values["b939987d48e197dee26245bf909ea92c367ce5ccd69f951ef283fda7f96dab88"],
-                                           "status": 404},
         "pull-insecure-against-tls": {"path": "*/small/*", "status": 400, "body": plain_to_tls_page()},
     }
     for ids, fault in faults.items():
@@ -245,7 +243,7 @@ def download_hooks(story, world):
         story.server.start()
         return {**answer_of(connection), **parse("".join(line.decode() for line in [connection.first, *lines]), "")}
 
-    @story.before("pull-connection-cut-retries", "pull-no-range-support", "pull-corrupt-local-blob")
+    @story.before("pull-redirect-30*", "pull-connection-cut-retries", "pull-no-range-support", "pull-corrupt-local-blob")
     def absent(story, exchange):
         send(story.server.url, "DELETE", "/api/delete", {}, story.words({"model": exchange.body["model"]}))
 
@@ -255,8 +253,7 @@ def download_hooks(story, world):
         blob.write_bytes(b"garbage")
 
     @story.before("pull-disk-full*")
-    def full(story, exchange):
-        absent(story, exchange)
+    def full(story, _exchange):
         send(story.server.url, "PUT", "/_lab/faults", {}, {"disk_full": MID // 2})
 
     @story.after("pull-disk-full-nonstream")
@@ -353,7 +350,7 @@ def store_hooks(story, world):
 
     @story.before("pull-changed-upstream-stream")
     def moved(_story, _exchange):
-        world.publish("tiny:latest", tiny[1])
+        world.publish("tiny:latest", tiny[1], TEMPLATE)
 
     @story.before("pull-legacy-name", "pull-local-suffix", "pull-uppercase-name")
     def moved_back(_story, _exchange):
@@ -381,9 +378,16 @@ def store_hooks(story, world):
         world.faults()
         world.publish("tiny:latest", tiny[0])
         only(story, [REGISTRY + "/library/tiny:latest"])
-        world.publish("tiny:latest", tiny[1])
-        world.faults({"path": "*/blobs/sha256:" + world.values["b939987d48e197dee26245bf909ea92c367ce5ccd69f951ef283fda7f96dab88"],
-                      "status": 404})
+        world.publish("tiny:latest", tiny[0] + bytes(32), TEMPLATE)
+        world.faults({"path": "*/blobs/" + weights_digest(world, "tiny", "latest"), "status": 404})
+
+    @story.before("pull-changed-upstream-noprune")
+    def there_again(_story, _exchange):
+        world.faults()
+
+    @story.before("pull-distribution-registry-direct", "pull-distribution-registry-static-location", "pull-disk-full*")
+    def nothing(story, _exchange):
+        only(story, [])
 
 
 def installed(story):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from ollama_parts import gguf, go, names
+from ollama_parts.pull import PullError
 from ollama_parts.store import IMAGE, Missing
 
 QUANTIZED = {"F32": 0, "F16": 1, "Q4_K_S": 14, "Q4_K_M": 15, "Q8_0": 7}
@@ -72,8 +73,12 @@ async def create(store, puller, request, name, modern, can_quantize=True):
         try:
             base = store.read(base_name)
         except Missing:
-            async for line in puller.pull(base_name, insecure=False):
-                yield line
+            try:
+                async for line in puller.pull(base_name, insecure=False):
+                    yield line
+            except PullError:
+                _own_layers(store, layers, request)  # the real server, too, leaves these blobs behind
+                raise
             base = store.read(base_name)
         for layer in base.layers:
             layers.keep(layer["mediaType"], layer["digest"], base_name.short)

@@ -222,7 +222,9 @@ class Server:
         return empty(request, 200)
 
     async def head_blob(self, request):
-        return empty(request, 200 if self.store.blob(request["last"]).exists() else 404)
+        if not self.store.blob(request["last"]).exists():
+            raise go.Refusal(404, "blob %s not found" % go.quoted(request["last"]))
+        return empty(request, 200)
 
     async def post_blob(self, request):
         path = self.store.blob(request["last"])
