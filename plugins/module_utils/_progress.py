@@ -11,6 +11,7 @@ if that stops for GONE_AFTER seconds, or the file goes away, nobody watches any 
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import time
@@ -64,10 +65,21 @@ class Progress:
         self._write()
 
     def close(self):
-        """The module has done what it can; the watcher may fetch the result."""
-        if self.path and os.path.isdir(os.path.dirname(self.path)):
-            with open(self.path + ".ended", "w", encoding="utf-8"):
-                pass
+        """The module has done what it can; the watcher may fetch the result. If it is gone, nothing is left behind."""
+        if not self.path or not os.path.isdir(os.path.dirname(self.path)):
+            return
+        if self.abandoned():
+            self._clear()
+            return
+        with open(self.path + ".ended", "w", encoding="utf-8"):
+            pass
+
+    def _clear(self):
+        for rest in ("", ".watched", ".new"):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self.path + rest)
+        with contextlib.suppress(OSError):  # a folder that holds something else is not ours
+            os.rmdir(os.path.dirname(self.path))
 
     def abandoned(self):
         """Whether the watcher has gone: it no longer touches its file, or has taken it away. Without a watcher: never."""

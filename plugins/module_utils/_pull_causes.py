@@ -64,7 +64,8 @@ _CAUSES = tuple((re.compile(pattern, re.IGNORECASE), cause) for pattern, cause i
         "Add its authority to the certificates of Ollama's host, or name it by SSL_CERT_FILE in the environment of its service, and restart Ollama")),
     (r"realm host|unauthorized|access denied|manifest: 40[134]:", Cause(
         "forbidden", "the registry does not let Ollama in",
-        "Ollama knows no user name and password for registries: make the model public there, or let the registry know the public key of the server (id_ed25519.pub)")),
+        "Ollama knows no user name and password for registries: make the model public there, or let the registry know the public"
+        " key of the server (id_ed25519.pub)")),
     (r"no Location header|unexpected status code 30\d", Cause(
         "no-location", "its registry does not answer as Ollama needs it",
         "Let the registry add a Location header to the answers for blobs (Docker's: http.headers.Location: [\"?\"])")),

@@ -167,6 +167,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply,
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_from
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._progress import Progress
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 
 
 def main():
@@ -207,6 +208,9 @@ def run(module, results):
     job = _apply.Run(ollama, prepared, progress, params["retries"], params["stall_timeout"])
     try:
         job.carry_out()
+    except Abandoned as problem:
+        module.log(str(problem))  # nobody will see the result
+        raise
     finally:
         fill(module, results, prepared, job.outcomes, job.found)
     problem = _report.failure(job.outcomes)

@@ -117,6 +117,10 @@ def test_a_watcher_that_no_longer_touches_its_file_is_gone(progress, clock, vani
     assert progress.abandoned() is False
     clock.now += 2
     assert progress.abandoned() is True
+    progress.start("x", 0)
+    folder = os.path.dirname(progress.path)
+    progress.close()
+    assert not os.path.exists(folder), "nothing is left behind"
 
 
 def test_a_folder_that_was_taken_away_is_no_error(progress, tmp_path):
