@@ -15,11 +15,9 @@ def fastgpt_records(items, shown_models, server_context=None):
     return _told(_fastgpt_model.records, items, shown_models, server_context)
 
 
-def fastgpt_defaults(items, shown_models, server_context=None):
-    """See fastgpt_defaults.yml."""
-    records = fastgpt_records(items, shown_models, server_context)
-    chosen, fallback = _told(_fastgpt_model.defaults, items, records)
-    return {"chosen": chosen, "fallback": fallback}
+def fastgpt_setup(places, shown_models, server_context=None, channel="ollama"):
+    """See fastgpt_setup.yml."""
+    return _told(_fastgpt_model.setup, places, shown_models, server_context, channel)
 
 
 def hop_table(hops):
@@ -39,4 +37,4 @@ class FilterModule:
 
     def filters(self):
         """{name: callable}."""
-        return {"fastgpt_records": fastgpt_records, "fastgpt_defaults": fastgpt_defaults, "hop_table": hop_table}
+        return {"fastgpt_records": fastgpt_records, "fastgpt_setup": fastgpt_setup, "hop_table": hop_table}

@@ -144,6 +144,53 @@ def defaults(items, records):
     return chosen, fallback
 
 
+def setup(places, shown_models, server_context=None, channel="ollama"):
+    """Everything that follows from the declared models: dict with
+
+    records, defaults, fallback_defaults: for module fastgpt_models (see records, defaults).
+    ollamas: for module fastgpt_verify (see channels). channels: the same for module aiproxy_channel.
+    chat_model: the name of the model an app should use, "" where no chat model is declared.
+    missing: names that no Ollama of shown_models holds.
+    """
+    items = [item for place in places for item in place["models"]]
+    kept = records(items, shown_models, server_context)
+    chosen, fallback = defaults(items, kept)
+    ollamas = channels(places, kept, channel)
+    held = {ModelName.parse(shown["name"]).key for shown in shown_models}
+    return {
+        "records": kept, "defaults": chosen, "fallback_defaults": fallback, "ollamas": ollamas,
+        "channels": [_gateway_channel(one) for one in ollamas],
+        "chat_model": chosen.get("llm") or fallback.get("llm") or "",
+        "missing": [one["name"] for one in kept if one["state"] != "absent" and ModelName.parse(one["name"]).key not in held],
+    }
+
+
+def _gateway_channel(one):
+    if not one["models"]:
+        return {"name": one["name"], "state": "absent"}
+    return {"name": one["name"], "base_url": one["url"],
+            "models": [{"name": model["name"], "type": "embedding" if model["type"] == "embedding" else "chat"} for model in one["models"]]}
+
+
+def channels(places, kept, name="ollama"):
+    """AI Proxy's channels, one an Ollama: list of {name, url, models: [{name, type}]}.
+
+    places: list of {host (str), url (by which AI Proxy reaches its Ollama), models (the local_models of that host)}.
+    kept: FastGPT's records of all of them. name: of the only channel; where there are several, the host is added.
+    """
+    kinds = {one["name"]: one["metadata"]["type"] for one in kept if one["state"] != "absent"}
+    found = []
+    for place in places:
+        models = []
+        for item in place["models"]:
+            item = {"name": item} if isinstance(item, str) else item
+            short = ModelName.parse(item["name"]).short
+            if item.get("state") != "absent" and short not in [model["name"] for model in models]:
+                models.append({"name": short, "type": kinds[short]})
+        found.append({"name": name if len(places) == 1 else "%s-%s" % (name, place["host"]), "url": place["url"], "models": models})
+    return found
+
+
 def _choose(chosen, name, word, kind):
     if word not in DEFAULT_FOR:
         raise LocalModelsError("%s has default_for %r, which is unknown" % (name, word), "Choose from %s" % ", ".join(DEFAULT_FOR))
