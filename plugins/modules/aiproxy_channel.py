@@ -17,7 +17,9 @@ description:
   - Models that AI Proxy does not know yet get a model config with their type, without which its channel test says that
     the type of the model is unknown. Existing model configs are never changed, and never deleted.
   - When all is as declared this costs two requests. After a change it waits until AI Proxy relays accordingly.
-  - Works with AI Proxy 0.1.3 and later, at its own address or over FastGPT.
+  - Tested with AI Proxy 0.6. What older ones do differently, back to 0.1.3, is taken care of as their source says.
+  - Where AI Proxy's own address leads nowhere it is reached over FastGPT, with its root user's login. Model configs then need
+    AI Proxy 0.3.1.
 author:
   - localmodels contributors (@localmodels)
 extends_documentation_fragment:

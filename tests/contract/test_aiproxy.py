@@ -134,7 +134,7 @@ def prepare(story, servers):
 
     @story.before("relay-models-admin-key")
     def short_answers(_story, _exchange):
-        mapped = {name: "tiny:latest" for name in ("alias-tiny", "tiny-embed", "hf.co/x/y:z")}
+        mapped = dict.fromkeys(("alias-tiny", "tiny-embed", "hf.co/x/y:z"), "tiny:latest")
         admin.put(1, base_url=CAPPED, models=["tiny:latest", "ghost:7b"] + list(mapped), model_mapping=mapped)
 
     @story.before("relay-chat-channel-disabled")

@@ -14,7 +14,9 @@ import sys
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _aiproxy, _aiproxy_plan
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _aiproxy, _aiproxy_plan, _session
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import Secret
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import BRIDGE_PATH, Endpoint
 from ansible_collections.localmodels.fastgpt.plugins.modules import aiproxy_channel
 from ansible_collections.localmodels.fastgpt.tests.contract import wire
 from ansible_collections.localmodels.fastgpt.tests.contract.test_aiproxy import ADMIN_KEY, REAL, STAND_IN
@@ -41,14 +43,18 @@ def url(request, tmp_path_factory):
     server.stop()
 
 
-def run(capsys, url, check, **channel):
+def call(capsys, url, check, **channel):
     options = {"aiproxy_url": url, "admin_key": ADMIN_KEY, "channels": [channel]}
     with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=True)):
         with pytest.raises(SystemExit):
             aiproxy_channel.main()
     out = capsys.readouterr().out
     assert ADMIN_KEY not in out and CHANNEL_KEY not in out
-    result = json.loads(out)
+    return json.loads(out)
+
+
+def run(capsys, url, check, **channel):
+    result = call(capsys, url, check, **channel)
     assert not result.get("failed"), result["msg"]
     return result
 
@@ -104,11 +110,32 @@ def test_a_channel_from_its_making_to_its_end(capsys, monkeypatch, url, upstream
     assert aiproxy.channels() == [] and aiproxy.models() == []
 
 
+@pytest.mark.parametrize("version", ["4.16.0", "4.11.1"])
+def test_over_fastgpt_where_ai_proxy_has_no_address(capsys, monkeypatch, url, upstream, tmp_path, version):
+    environment = {"PORT": "{port}", "HOSTNAME": "127.0.0.1", "DEFAULT_ROOT_PSW": "contract-root", "AIPROXY_API_ENDPOINT": url,
+                   "AIPROXY_API_TOKEN": ADMIN_KEY, "FASTGPT_LAB_VERSION": version}
+    server = wire.Server([sys.executable, str(STAND_IN.parent / "fastgpt.py")], tmp_path, env=environment,
+                         ready="/api/common/system/getInitData").start()
+    monkeypatch.setattr(_aiproxy_plan, "is_loopback", lambda host: False)
+    monkeypatch.setattr(_session, "runtime_folder", lambda: str(tmp_path / "run"))
+    endpoint = Endpoint(server.url + BRIDGE_PATH, Secret("contract-root", "a test"), "a test", bridged=True)
+    monkeypatch.setattr(aiproxy_channel, "gateway", lambda params, run: endpoint)
+    try:
+        four_times(capsys, url, name="bridged", base_url="http://" + upstream.address, key=CHANNEL_KEY,
+                   models=["tiny:latest", {"name": "hf.co/x/%s:latest" % version, "type": "embedding"}])
+        four_times(capsys, url, name="bridged", base_url="http://" + upstream.address, models=["tiny:latest"], priority=3)
+        row = _aiproxy.direct(url, ADMIN_KEY).channel("bridged")
+        assert (row["key"], row["priority"], row["models"]) == (CHANNEL_KEY, 3, ["tiny:latest"])
+        four_times(capsys, url, name="bridged", state="absent")
+    finally:
+        server.stop()
+
+
 def test_two_channels_of_one_name_are_left_alone(capsys, url):
     aiproxy = _aiproxy.direct(url, ADMIN_KEY)
     for _time in range(2):
         aiproxy.ask("POST", "/api/channel/", {"type": 30, "name": "twice", "base_url": "http://ollama:11434", "models": []})
     before = stored(url)
-    with pytest.raises(AssertionError, match="2 channels with the name twice"):
-        run(capsys, url, False, name="twice", state="absent")
+    result = call(capsys, url, False, name="twice", state="absent")
+    assert result["failed"] and "2 channels with the name twice" in result["msg"]
     assert stored(url) == before
