@@ -39,7 +39,8 @@ class ActionModule(ActionBase):
         if not result["changed"] or self._task.check_mode:
             return result
         applied = self._module(task_vars, plan=plan)
-        return merge_hash(result, located(applied) if applied.get("failed") else {})
+        # A change that failed was taken back: the decision is no result then.
+        return located(applied) if applied.get("failed") else result
 
     def _module(self, task_vars, **more):
         arguments = {key: value for key, value in self._task.args.items() if key != "plan"}

@@ -10,15 +10,31 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._places import place
 
 
-def ollama_places(hosts, hostvars):
-    """List of inventory names + hostvars -> option `ollama` of module fastgpt_compose."""
+def ollama_places(hosts, hostvars, known=None):
+    """List of inventory names + hostvars -> option `ollama` of module fastgpt_compose.
+
+    known: {inventory name: {variable: value}}, goes before hostvars where a value is not None.
+    """
+    known = known or {}
     unknown = [host for host in hosts if host not in hostvars]
     if unknown:
         raise AnsibleFilterError("The inventory has no host %s, whose Ollama FastGPT is to use." % ", ".join(unknown))
     try:
-        return [place(host, hostvars[host]) for host in hosts]
+        return [place(host, Known(hostvars[host], known.get(host, {}))) for host in hosts]
     except LocalModelsError as problem:
         raise AnsibleFilterError(str(problem)) from problem
+
+
+class Known:
+    """Variables of a host, some of them known better."""
+
+    def __init__(self, variables, known):
+        self._variables = variables
+        self._known = known
+
+    def get(self, name, default=None):
+        value = self._known.get(name)
+        return value if value is not None else self._variables.get(name, default)
 
 
 class FilterModule:

@@ -9,6 +9,7 @@ FOLDER/.localmodels/backups/N  copies of earlier, finished changes; the highest 
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -42,6 +43,8 @@ class Backup:
             self._note(self._undo, changes)
             return
         os.makedirs(self._place, mode=0o700, exist_ok=True)
+        for cut_off in glob.glob(os.path.join(self._place, "new-*")):
+            shutil.rmtree(cut_off)
         beside = tempfile.mkdtemp(prefix="new-", dir=self._place)
         self._note(beside, changes)
         os.rename(beside, self._undo)
