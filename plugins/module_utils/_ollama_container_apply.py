@@ -144,8 +144,7 @@ class ContainerHost:
     def _refuse_taken_port(self):
         listen = self.wanted.listen
         for process in _process.holders(listen.port, listen.host):
-            holder = "%s (process %d%s)" % (process.name() or "a process", process.pid,
-                                            ", %s" % process.unit() if process.unit() else "")
+            holder = _process.describe(process)
             if process.name().startswith("docker-pr"):
                 names = self.docker.call("ps", "--filter", "publish=%d" % listen.port, "--format", "{{.Names}}")[1].split()
                 if self.wanted.container in names:

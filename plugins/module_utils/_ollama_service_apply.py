@@ -165,22 +165,21 @@ class ServiceHost:
 
     def _refuse_taken_port(self, found):
         listen = self.wanted.listen
-        ours = int(found.unit["MainPID"] or 0)
+        own = found.process
+        if own and (own.environment() or {}).get("OLLAMA_HOST") == listen.text:
+            return
         for process in _process.holders(listen.port, listen.host, self._proc):
-            if process.pid != ours and process.unit() != SERVICE:
-                raise LocalModelsError(
-                    "Port %d on %s is taken by %s" % (listen.port, listen.host, self._name_of(process)),
-                    "Stop it, or choose another ollama_listen")
+            if own and (process.pid == own.pid or process.unit() == SERVICE or process.uid == own.owner()):
+                continue
+            raise LocalModelsError("Port %d on %s is taken by %s" % (listen.port, listen.host, self._name_of(process)),
+                                   "Stop it, or choose another ollama_listen")
 
     def _name_of(self, process):
-        if not process.pid:
-            return "a process that cannot be looked at"
-        name = "%s (process %d%s)" % (process.name(), process.pid, ", %s" % process.unit() if process.unit() else "")
         if process.name().startswith("docker-pr") and shutil.which("docker"):
-            dummy, out, dummy = self._run(["docker", "ps", "--filter", "publish=%d" % self.wanted.listen.port,
-                                           "--format", "{{.Names}}"])
-            name = "the Docker container %s" % ", ".join(out.split()) if out.split() else name
-        return name
+            out = self._run(["docker", "ps", "--filter", "publish=%d" % self.wanted.listen.port, "--format", "{{.Names}}"])[1]
+            if out.split():
+                return "the Docker container %s" % ", ".join(out.split())
+        return _process.describe(process)
 
     def _refuse_closed_store(self, store):
         """An existing store that the service user cannot use: Ollama starts all the same, and only pulls fail."""

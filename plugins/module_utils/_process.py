@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import pwd
 import re
 import sys
 
@@ -14,10 +15,12 @@ _LISTEN = "0A"
 
 
 class Process:
-    """One process. pid: int. root: where procfs is mounted."""
+    """One process. pid: int, 0 for one that is only known by its socket. uid: of its user where known (int), else None.
+    root: where procfs is mounted."""
 
-    def __init__(self, pid, root="/proc"):
+    def __init__(self, pid, root="/proc", uid=None):
         self.pid = pid
+        self.uid = uid
         self.root = root
         self._folder = os.path.join(root, str(pid))
 
@@ -40,6 +43,11 @@ class Process:
         """Its supplementary group ids (set of int)."""
         match = re.search(r"(?m)^Groups:(.*)$", self._read("status") or "")
         return {int(gid) for gid in match.group(1).split()} if match else set()
+
+    def owner(self):
+        """The uid (int) it runs under, or None."""
+        match = re.search(r"(?m)^Uid:\s+(\d+)", self._read("status") or "")
+        return int(match.group(1)) if match else None
 
     def name(self):
         """Its short name; the command line is not shown to anybody, for it may hold passwords."""
@@ -76,7 +84,7 @@ class Process:
 
 
 def listeners(port, root="/proc"):
-    """Sockets that listen on TCP `port` (int): list of (address (str), inode (str))."""
+    """Sockets that listen on TCP `port` (int): list of (address (str), inode (str), uid (int))."""
     found = []
     for name in ("tcp", "tcp6"):
         try:
@@ -92,7 +100,7 @@ def _listening(fields, port):
     if len(fields) < 10 or fields[3] != _LISTEN:
         return None
     address, dummy, number = fields[1].partition(":")
-    return (_unpacked(address), fields[9]) if int(number, 16) == port else None
+    return (_unpacked(address), fields[9], int(fields[7])) if int(number, 16) == port else None
 
 
 def _unpacked(text, order=sys.byteorder):
@@ -120,11 +128,25 @@ def _everywhere(address):
 def holders(port, address, root="/proc"):
     """The processes (list of Process) that keep anyone else from listening on `address`:`port`.
 
-    Empty where nobody does; a Process with pid 0 where somebody does who may not be looked at.
+    Empty where nobody does; a Process with pid 0 and its uid where somebody does who may not be looked at: in a container
+    even root needs a capability for that.
     """
-    inodes = {inode for bound, inode in listeners(port, root) if collide(bound, address)}
+    inodes = {inode: uid for bound, inode, uid in listeners(port, root) if collide(bound, address)}
     if not inodes:
         return []
     pids = [int(name) for name in os.listdir(root) if name.isdigit()]
     found = [Process(pid, root) for pid in sorted(pids)]
-    return [process for process in found if inodes & process.sockets()] or [Process(0, root)]
+    return ([process for process in found if process.sockets().intersection(inodes)]
+            or [Process(0, root, uid) for uid in sorted(set(inodes.values()))])
+
+
+def describe(process):
+    """A Process for people: its name and number, or at least its user."""
+    if not process.pid:
+        try:
+            user = pwd.getpwuid(process.uid).pw_name
+        except KeyError:
+            user = str(process.uid)
+        return "a process of user %s" % user
+    unit = process.unit()
+    return "%s (process %d%s)" % (process.name() or "a process", process.pid, ", %s" % unit if unit else "")

@@ -312,7 +312,22 @@ def test_a_taken_port_is_refused_by_name(host):
     one = apply_.ServiceHost(host.run, host.wanted("0.32.15"), str(host.root / "proc"))
     with pytest.raises(LocalModelsError, match=r"Port \d+ on 127.0.0.1 is taken by nginx \(process 77, nginx.service\)"):
         one.refuse(one.read())
-    (folder / "cgroup").write_text("0::/system.slice/ollama.service\n")
+
+
+def test_a_port_that_its_own_server_holds_is_free_to_it(host):
+    host.converge("0.32.15")
+    uid = 4242
+    table = "header\n   0: 0100007F:%04X 00000000:0000 0A 0:0 0:0 0 %d 0 4711 1 0 100 0 0 10 0\n" % (
+        int(host.url.rsplit(":", 1)[1]), uid)
+    (host.root / "proc" / "net" / "tcp").write_text(table)
+    own = host.root / "proc" / str(host.pid)
+    one = apply_.ServiceHost(host.run, host.wanted("0.32.14"), str(host.root / "proc"))
+    one.refuse(one.read())
+    # Bound elsewhere so far, and in a container where not even root sees whose socket it is: the user tells.
+    (own / "environ").write_text("OLLAMA_HOST=192.0.2.1:1")
+    with pytest.raises(LocalModelsError, match="taken by a process of user 4242"):
+        one.refuse(one.read())
+    (own / "status").write_text("Uid:\t4242\t4242\n")
     one.refuse(one.read())
 
 
