@@ -183,7 +183,8 @@ class Server:
     @staticmethod
     async def _last_line(request, lines):
         last = {}
-        async for last in _with_error(lines):
+        async for line in _with_error(lines):
+            last = line
             if request.transport is None or request.transport.is_closing():
                 await lines.aclose()
                 break

@@ -218,9 +218,13 @@ class Store:
 
 
 def make_directories(models):
-    """Create the store; raises OSError whose filename is what could not be made."""
-    os.makedirs(os.path.join(models, "blobs"), mode=0o755, exist_ok=True)
-    os.makedirs(os.path.join(models, "manifests"), mode=0o755, exist_ok=True)
+    """Create the store; raises OSError whose filename is what could not be made, or what lies in its way."""
+    for folder in ("blobs", "manifests"):
+        try:
+            os.makedirs(os.path.join(models, folder), mode=0o755, exist_ok=True)
+        except NotADirectoryError as problem:
+            parents = [parent for parent in pathlib.Path(problem.filename).parents if parent.is_file()]
+            raise NotADirectoryError(problem.errno, problem.strerror, str(parents[0])) from problem
 
 
 def timestamp(moment):
