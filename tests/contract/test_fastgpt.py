@@ -21,7 +21,9 @@ import types
 
 import pytest
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _fastgpt, _fastgpt_answer, _http
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt import FastGPT
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_answer import DATA, ERROR, NO_ROUTE, chat_of, understand
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
 from ansible_collections.localmodels.fastgpt.tests.contract import replay, wire
 from ansible_collections.localmodels.fastgpt.tests.contract.compare import Rules
 from ansible_collections.localmodels.fastgpt.tests.contract.upstream import Upstream
@@ -32,6 +34,7 @@ SERVERS = pathlib.Path(__file__).resolve().parent.parent / "lab" / "servers"
 PASSWORD, ADMIN_KEY = "contract-password", "contract-admin-key"
 ACCOUNT, MODEL = "/api/support/user/account/", "/api/core/ai/model/"
 NO_CODE = "zzzzzz"  # the code the recorder sent where it meant a wrong one
+SECRETS = ("<AIPROXY_ADMIN_KEY>", "<PASSWORD", "<ROOT_TOKEN", "<API_KEY", "wrong-token")
 RULES = Rules(
     said=Rules.said + ("type", "provider", "isCustom", "isActive", "isDefault", "isDefaultDatasetTextModel", "maxContext", "maxResponse",
                        "contextToken", "show_aiproxy", "valid", "content", "finish_reason", "finishReason", "moduleType", "errorText",
@@ -84,6 +87,7 @@ class Recorder:
         tokens = [value for name, value in self.story.values.items() if name.startswith("<ROOT_TOKEN")]
         answer = self(method, path, self.story.words(body), {"token": tokens[-1]})
         assert answer["status"] == 200, answer
+        return answer
 
     def fail_to_log_in(self, times):
         for _n in range(times):
@@ -156,17 +160,20 @@ def prepare(story, recorder, gateways, file):
         latest = next(other for other in replay.load(file) if other.id == "login-code-latest")
         story.values[latest.body["code"]] = recorder.code()
 
+    @story.after("prelogin*")
+    def know_the_code(story, exchange, answer):
+        if answer["status"] == 200:
+            story.values[exchange.response["body"]["data"]["code"]] = answer["body"]["data"]["code"]
+
+    @story.before("login-code-lowercased")
+    def the_known_code_in_small_letters(story, exchange):
+        story.values.update({code.lower(): here.lower() for code, here in story.values.items() if code.lower() == exchange.body["code"]})
+
     @story.before("login*")
     def code_of_the_line(story, exchange):
         code = (exchange.body or {}).get("code", NO_CODE)
         if code != NO_CODE and code not in story.values:
             story.values[code] = recorder.code(exchange.body["username"])
-
-    @story.after("prelogin*")
-    def know_the_code(story, exchange, answer):
-        if answer["status"] == 200:
-            recorded, got = (side["body"]["data"]["code"] for side in (exchange.response, answer))
-            story.values.update({recorded: got, recorded.lower(): got.lower()})
 
     @story.before("login-rate-limited")
     def the_tenth_call(_story, _exchange):
@@ -276,3 +283,101 @@ def event_of(text):
 @pytest.mark.parametrize("exchange", [case for file in FILES for case in replay.cases(file)])
 def test_answers_as_recorded(stories, exchange):
     stories(exchange.file).check(exchange)
+
+
+def meant(exchange):
+    """(kind, what it says) as a person reads the recorded answer: the data of a success, the server's words of a failure."""
+    body, events = exchange.response.get("body"), exchange.response.get("events")
+    if events is not None:
+        text = "".join(re.findall(r'"content":"((?:[^"\\\\]|\\\\.)*)"', "".join(event for event in events if "flowResponses" not in event)))
+        return (DATA, text) if text else (ERROR, "request error" if any("errorText" in event for event in events) else "an empty answer")
+    if isinstance(body, str):
+        if body.startswith("event: error"):
+            return ERROR, "appId is empty"
+        return (NO_ROUTE, "no such route") if exchange.response["status"] == 404 else (ERROR, "")
+    if "choices" in body:
+        said = body["choices"][0]["message"]["content"]
+        steps = [step.get("errorText", "") for step in body.get("responseData", [])]
+        return (DATA, body) if said and isinstance(said, str) else (ERROR, body.get("error") or "".join(steps) or "an empty answer")
+    if "errno" in body:
+        return ERROR, body["code"]
+    if body.get("success") is False or "statusText" in body and body["code"] != 200:
+        return ERROR, body["message"]
+    return DATA, body.get("data")
+
+
+EVERY_LINE = [pytest.param(exchange, id=exchange.name) for file in FILES for exchange in replay.load(file)]
+
+
+@pytest.mark.parametrize("exchange", EVERY_LINE)
+def test_the_client_understands_it(exchange):
+    """Also the lines that are not replayed."""
+    said, (kind, words) = understand(*exchange.raw()), meant(exchange)
+    assert said.kind == kind
+    if kind == DATA:
+        assert said.data == words
+        return
+    assert words in said.message
+    nobody = types.SimpleNamespace(value="<PASSWORD>", found_in="a test", load=lambda: None)
+    problem = FastGPT(Client("http://fastgpt:3000", "FastGPT"), nobody, nobody).refused(exchange.path, said)
+    assert " ".join(words.split())[:200] in str(problem)
+    for text in (str(problem), repr(said), repr(said.data)):
+        assert not [secret for secret in SECRETS if secret in text]
+
+
+DETAILED = [case for case in EVERY_LINE if isinstance(case.values[0].response.get("body"), dict) and "responseData" in case.values[0].response["body"]]
+
+
+@pytest.mark.parametrize("exchange", DETAILED)
+def test_the_client_sees_which_model_answered(exchange):
+    chat = chat_of(exchange.response["body"])
+    assert chat.ok == bool(chat.text) and bool(chat.error) != chat.ok
+    known = exchange.file == NEW or chat.ok and exchange.id != "chat-unknown-model"
+    assert chat.model == ("tiny:latest" if known else "")
+
+
+@pytest.fixture(params=FILES)
+def recorder(request, tmp_path):
+    """A fresh stand-in that asks Ollama directly, with one model that Ollama has and one that it lacks."""
+    ollama = Upstream().start()
+    server = wire.Server([sys.executable, str(SERVERS / "fastgpt.py")], tmp_path, ready="/", env={
+        "PORT": "{port}", "HOSTNAME": "127.0.0.1", "DEFAULT_ROOT_PSW": PASSWORD, "FASTGPT_LAB_VERSION": VERSIONS[request.param],
+        "FASTGPT_LAB_RELOAD": "0", "OPENAI_BASE_URL": "http://%s/v1" % ollama.address, "CHAT_API_KEY": "ollama"}).start()
+    recorder = Recorder(types.SimpleNamespace(server=server, values={}, words=lambda thing: thing))
+    recorder.story.values["<ROOT_TOKEN>"] = recorder.log_in()
+    for name in ("tiny:latest", "ghost:1b"):
+        recorder.add_model(name, "llm")
+    yield recorder
+    server.stop()
+    ollama.stop()
+
+
+def test_what_is_published_answers(recorder):
+    """Read in FastGPT's source, not recorded: docs/upstream.md, FastGPT apps."""
+    def flow(model):
+        return [{"nodeId": "a", "flowNodeType": "chatNode", "name": "AI chat", "inputs": [{"key": "model", "value": model}]}]
+
+    def answering():
+        answer = recorder.as_root("POST", "/api/v1/chat/completions", {"appId": app, "detail": True, "messages": [{"role": "user", "content": "hi"}]})
+        return bool(chat_of(answer["body"]).text)
+
+    app = recorder.as_root("POST", "/api/core/app/create", {"name": "one", "type": "simple", "modules": flow("ghost:1b"), "edges": []})["body"]["data"]
+    assert not answering()
+    recorder.as_root("POST", "/api/core/app/update?appId=" + app, {"nodes": flow("tiny:latest")})
+    assert not answering()
+    recorder.as_root("POST", "/api/core/app/version/publish?appId=" + app, {"nodes": flow("tiny:latest"), "edges": [], "chatConfig": {}})
+    assert not answering()
+    recorder.as_root("POST", "/api/core/app/version/publish?appId=" + app, {"nodes": flow("tiny:latest"), "edges": [], "chatConfig": {}, "isPublish": True})
+    assert answering()
+    latest = recorder.as_root("GET", "/api/core/app/version/latest?appId=" + app)["body"]["data"]
+    assert latest["nodes"][0]["inputs"][0]["value"] == "tiny:latest"
+    recorder.story.server.restart()
+    assert answering()
+
+
+def test_faults_are_switched_on(recorder):
+    recorder("PUT", "/_lab/faults", [{"path": MODEL, "status": 502, "body": "<html>bad gateway</html>", "content_type": "text/html"}])
+    assert [recorder("GET", MODEL + "list")["status"] == 502 for _n in range(2)] == [True, False]
+    recorder.story.server.stop()
+    with pytest.raises(AssertionError, match="exit code 1:"):
+        recorder.story.server.start(FASTGPT_LAB_FAULT="crash")
