@@ -24,7 +24,6 @@ import secrets
 import string
 import sys
 import time
-import urllib.parse
 import uuid
 
 from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, web
@@ -32,6 +31,7 @@ from yarl import URL
 
 DATA = json.loads((pathlib.Path(__file__).resolve().parent / "fastgpt_data.json").read_text("utf-8"))
 LOGINS, WINDOW, SESSIONS, CODE_SECONDS, DIMENSIONS = 10, 120, 10, 60, 1536
+LANGUAGES = ("en", "zh-CN", "zh-Hant")
 STRIPPED = ("avatar", "isCustom")
 OLD_FLAGS = ("datasetProcess", "usedInClassify", "usedInExtractFields", "usedInToolCall", "useInEvaluation")
 PRICES = ("charsPointsPrice", "inputPrice", "outputPrice")
@@ -361,7 +361,7 @@ class FastGPT:
             if not self.old and name in body and not isinstance(body[name], str):
                 raise wrong_type(name, Ellipsis if body[name] is None else body[name])
         for row in self.state["models"]:
-            for name, (flag, _kind) in DEFAULT_FLAGS.items():
+            for flag, _kind in DEFAULT_FLAGS.values():
                 row["metadata"].pop(flag, None)
             for name, (flag, _kind) in DEFAULT_FLAGS.items():
                 if body.get(name) == row["model"]:
@@ -403,10 +403,9 @@ class FastGPT:
             found = {"feConfigs": settings, "systemVersion": self.version, "activeModelList": shown, "defaultModels": self.defaults()}
         if not self.old:
             names = dict.fromkeys(preset["provider"] for preset in DATA["presets"])
-            found["modelProviders"] = [{"provider": name, "value": {lang: name for lang in ("en", "zh-CN", "zh-Hant")},
-                                        "avatar": "model/" + name.lower()} for name in [*names, "Ollama", "Other"]]
-            found["aiproxyChannels"] = [{"channelId": 30, "name": {lang: "Ollama" for lang in ("en", "zh-CN", "zh-Hant")},
-                                         "avatar": "model/ollama"}]
+            found["modelProviders"] = [{"provider": name, "value": dict.fromkeys(LANGUAGES, name), "avatar": "model/" + name.lower()}
+                                       for name in [*names, "Ollama", "Other"]]
+            found["aiproxyChannels"] = [{"channelId": 30, "name": dict.fromkeys(LANGUAGES, "Ollama"), "avatar": "model/ollama"}]
         return found
 
     # -- calls to a model, as the OpenAI SDK makes them ------------------------------------------------------------
