@@ -121,6 +121,7 @@ class _Look:
         if bool(recorded) != bool(got):
             self.say(path, "%d elements became %d" % (len(recorded), len(got)))
             return
+        recorded, got = _distinct(recorded), _distinct(got)
         for theirs, ours, word in ((got, recorded, "like nothing recorded"), (recorded, got, "no longer there")):
             for element in theirs:
                 tries = [self._alone(element, other, below) for other in ours]
@@ -188,6 +189,11 @@ def _learn(recorded, got, pattern, found):
 def _path_matches(path, glob):
     """fnmatch, but "[]" means itself, not a set of characters."""
     return fnmatch.fnmatchcase(path.replace("[]", "<>"), glob.replace("[]", "<>"))
+
+
+def _distinct(elements):
+    """The elements, of plain values one of each kind: long lists of numbers need no second look."""
+    return list({json.dumps(element) if isinstance(element, (dict, list)) else _kind(element): element for element in elements}.values())
 
 
 def _kind(value):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import http.client
 import json
 import pathlib
@@ -26,10 +27,10 @@ UNRESOLVED = ("create-from-missing-*", "create-quantize-quantized", "pull-defaul
 
 def prepared(story, world):
     """The story with the states that the notes of its lines describe."""
+    environment_hooks(story, world)     # first, for a restart forgets the switches that others set
     upload_hooks(story, world)
     registry_hooks(story, world)
     download_hooks(story, world)
-    environment_hooks(story, world)
     store_hooks(story, world)
     story.only_stand_in("needs a full disk", "pull-disk-full*")
     story.only_stand_in("needs an installation without its native programs", "*-no-llama-*")
@@ -224,7 +225,7 @@ def rest(connection):
 
 
 def environment_hooks(story, world):
-    """Lines that were recorded with another environment: the server is restarted with it, and without it afterwards."""
+    """Lines that were recorded with another environment: the server is restarted where the next line wants another."""
     environments = {
         "cors-origins-set-*": {"OLLAMA_ORIGINS": "https://app.example"}, "cors-origins-star": {"OLLAMA_ORIGINS": "*"},
         "host-other-name-all-interfaces": {"OLLAMA_HOST": "0.0.0.0:{port}"},
@@ -235,14 +236,14 @@ def environment_hooks(story, world):
         "status-no-cloud": {"OLLAMA_NO_CLOUD": "1"}, "pull-cloud-disabled": {"OLLAMA_NO_CLOUD": "1"},
         "generate-cloud-disabled": {"OLLAMA_NO_CLOUD": "1"}, "pull-changed-upstream-noprune": {"OLLAMA_NOPRUNE": "1"},
     }
-    for ids, environment in environments.items():
-        @story.before(ids)
-        def restarted(story, _exchange, environment=environment):
-            story.server.restart(**environment)
+    story.environment = {}
 
-        @story.after(ids)
-        def as_before(story, _exchange, _answer):
-            story.server.restart()
+    @story.before("*")
+    def restarted(story, exchange):
+        wanted = next((found for ids, found in environments.items() if fnmatch.fnmatchcase(exchange.id, ids)), {})
+        if wanted != story.environment:
+            story.server.restart(**wanted)
+            story.environment = wanted
 
     story.only_stand_in("here the default registry can be found", *([] if nameless() else UNRESOLVED))
 
