@@ -168,13 +168,15 @@ class Site:
         return ours + left_over
 
     def _up(self):
-        """Recreate what changed and nothing else; start what is down with all that it depends on."""
+        """Recreate what changed and nothing else; start what is down with all that it depends on.
+
+        Not with --no-deps: compose 2.26 then leaves out `depends_on` when it notes what a container was made from, and the
+        operator's next `docker compose up -d` recreates it for nothing.
+        """
         services = {self.caller.name, self.project.gateway.name}
-        flags = ["--no-deps"]
-        if not all(one.runs() for one in (self.caller, self.project.gateway, self.project.app)):
+        if not self.project.app.runs():
             services.add(self.project.app.name)
-            flags = []
-        rc, dummy, err = self.docker.compose("--ansi", "never", "up", "-d", *(flags + sorted(services)))
+        rc, dummy, err = self.docker.compose("--ansi", "never", "up", "-d", *sorted(services))
         if rc:
             raise LocalModelsError("docker compose up -d %s fails: %s" % (" ".join(sorted(services)), _said(err)), _mend_of(err))
 
