@@ -179,7 +179,7 @@ class Way:
                 raise Broken("FastGPT holds another key than AI Proxy", *cause_of("invalid token"))
             self._aiproxy = self._make_aiproxy()
             self._channels = self._aiproxy.channels()
-            return "the key is accepted; %d channels" % len(self._channels)
+            return "the key is accepted; channels: %s" % (", ".join(one.get("name") or "?" for one in self._channels) or "none")
         self.walk.hop("admin key of AI Proxy", "/api/channels/all", ask)
 
     # -- 4 and 5: AI Proxy -> Ollama

@@ -135,7 +135,7 @@ def ollama_trouble(trouble, caller, url):
     return {
         "name": ("The container %s does not know the host in %s" % (caller, url),
                  "Run role fastgpt_compose (playbook connect): it lets the container join Ollama's network, or gives it "
-                 "the name host.docker.internal; is Ollama's container running?"),
+                 "the name host.docker.internal. If that is done, Ollama's container does not run: role ollama starts it"),
         "refused": ("Nothing listens at %s" % url,
                     "Start Ollama (role ollama). If it runs, it listens on 127.0.0.1 only, which is its own machine: set ollama_listen to "
                     "an address that containers reach"),
