@@ -291,8 +291,8 @@ class Puller:
     async def pull(self, name, insecure):
         """The lines of a pull, one dict after the other; raises PullError at its end where it fails."""
         if self.session is None:
-            # force_close: with Debian's aiohttp 3.8 a request on a kept connection now and then gets no answer.
-            connector = aiohttp.TCPConnector(limit=0, force_close=True, ssl=ssl.create_default_context(),
+            # No connection is kept: with Debian's aiohttp 3.8 a request on a kept one now and then gets no answer.
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=0, ssl=ssl.create_default_context(),
                                              resolver=Resolver(self.faults))
             self.session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None, sock_connect=30))
         old = self._layers_of(name)
