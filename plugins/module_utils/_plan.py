@@ -88,7 +88,7 @@ def read_wanted(items, insecure=False):
             if getattr(one, what) != getattr(other, what):
                 raise LocalModelsError(
                     "%s is declared twice, with %s %s and with %s %s"
-                    % (one.name.short, what, getattr(other, what), what, getattr(one, what)),
+                    % (other.name.short, what, getattr(other, what), what, getattr(one, what)),
                     "Keep one of the two: %s and %s are the same model" % (other.name.full, one.name.full))
     return list(wanted.values())
 
