@@ -74,10 +74,10 @@ def understand(status, headers, body):
 
 def chat_of(data):
     """Chat from the data of an answer of /api/v1/chat/completions with detail (dict)."""
-    message = (data.get("choices") or [{}])[0].get("message") or {}
-    steps = [step for step in data.get("responseData") or [] if step.get("moduleType") in MODEL_STEPS]
+    message = next((_map(choice.get("message")) for choice in _maps(data.get("choices"))), {})
+    steps = [step for step in _maps(data.get("responseData")) if step.get("moduleType") in MODEL_STEPS]
     error = _words(data["error"]) if data.get("error") else _error_of(steps)
-    return Chat(_text_of(message.get("content")), next((step.get("model") or "" for step in steps), ""), error)
+    return Chat(_text_of(message.get("content")), next((str(step.get("model") or "") for step in steps), ""), error)
 
 
 def _of_envelope(status, parsed):
@@ -88,8 +88,8 @@ def _of_envelope(status, parsed):
     if code == 200:
         return Said(DATA, status, code, parsed["data"])
     words = parsed.get("message") or parsed.get("statusText") or "no reason given"
-    details = ["%s: %s" % (".".join(str(part) for part in one.get("path") or ["?"]), one.get("message", ""))
-               for one in parsed.get("zodError") or [] if isinstance(one, dict)]
+    details = ["%s: %s" % (".".join(str(part) for part in one["path"]) if isinstance(one.get("path"), list) else "?", one.get("message", ""))
+               for one in _maps(parsed.get("zodError"))]
     return Said(ERROR, status, code, None, "; ".join([_words(words)] + details))
 
 
@@ -143,8 +143,8 @@ def _of_stream(status, text):
             continue
         if lines.get("event") == "error" or (parsed.get("error") and "choices" not in parsed):
             error = _words(parsed.get("message") or parsed.get("error") or parsed.get("statusText") or "an error without words")
-        for choice in parsed.get("choices") or []:
-            delta = choice.get("delta") or {}
+        for choice in _maps(parsed.get("choices")):
+            delta = _map(choice.get("delta"))
             content.append(_text_of(delta.get("content") or delta.get("reasoning_content")))
     written = "".join(content)
     if error or not written.strip():
@@ -154,15 +154,23 @@ def _of_stream(status, text):
 
 def _error_of(steps):
     """The first error (str) among the steps that an app ran, or ""."""
-    errors = (step.get("errorText") or step.get("error") for step in steps if isinstance(step, dict))
+    errors = (step.get("errorText") or step.get("error") for step in _maps(steps))
     return next((_words(one) for one in errors if one), "")
 
 
 def _text_of(content):
     """The text of a message: a string, null, or (4.11 with detail) a list of parts."""
     if isinstance(content, list):
-        return "".join(((part.get("text") or {}).get("content") or "") for part in content if isinstance(part, dict))
+        return "".join(str(_map(part.get("text")).get("content") or "") for part in _maps(content))
     return content if isinstance(content, str) else ""
+
+
+def _map(thing):
+    return thing if isinstance(thing, dict) else {}
+
+
+def _maps(thing):
+    return [one for one in thing if isinstance(one, dict)] if isinstance(thing, list) else []
 
 
 def _words(thing):
