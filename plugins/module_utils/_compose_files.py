@@ -61,7 +61,7 @@ def joined_dotenv(text, base, separator=":"):
         last = lines[-1]
         value = separator.join([last.group(3).rstrip(separator), OWN_PLACE]) if last.group(3) else separator.join(base + [OWN_PLACE])
         return text[:last.start(3)] + value + text[last.end(3):]
-    newline = "\r\n" if "\r\n" in text else "\n"
+    newline = "\r\n" if text.endswith("\r\n") else "\n"
     gap = newline if text and not text.endswith("\n") else ""
     return text + gap + MARK + newline + "COMPOSE_FILE=" + separator.join(list(base) + [OWN_PLACE]) + newline
 
