@@ -289,7 +289,7 @@ class Way:
                     return function()
                 except HopError as problem:
                     if problem.status != 404 or "do not have access" not in problem.problem or time.monotonic() > end:
-                        raise Broken(problem.problem, *(cause_of(problem.problem) if not problem.mend else ("", problem.mend)))
+                        raise Broken(problem.problem, *(cause_of(problem.problem) if not problem.mend else ("", problem.mend))) from problem
                 time.sleep(BREATH)
         self.walk.hop(name, asked, ask, asks_model=True)
 
