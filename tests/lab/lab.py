@@ -4,10 +4,12 @@
 """A world for the collection on one machine without internet: managed hosts, registries, a release mirror, FastGPT.
 
     lab.py up [HOST..]      the small internet and these hosts (default: all) run; what runs already stays as it is
+    lab.py up internet      the small internet alone runs
     lab.py reset HOST..     these hosts are fresh again (an engine inside keeps its pulled images)
     lab.py status           what runs
     lab.py down             containers, networks and volumes of this lab are gone
     lab.py images           only build the images
+    lab.py stop-engine      the Docker engine that was started here (and only that) is stopped
     lab.py clean            all labs of this machine, all images, and the Docker engine started here are gone
 
 LAB_NAME (default: lab) separates several labs. LAB_OLLAMA=/path/to/ollama (and LAB_LLAMA_DIR=/folder/of/llama-server) and
@@ -27,10 +29,10 @@ from world.shell import CHECKOUT, LabError, docker
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("up", "reset", "status", "down", "images", "clean"))
+    parser.add_argument("command", choices=("up", "reset", "status", "down", "images", "stop-engine", "clean"))
     parser.add_argument("hosts", nargs="*", metavar="HOST", help=", ".join(HOSTS))
     arguments = parser.parse_args()
-    unknown = [host for host in arguments.hosts if host not in HOSTS]
+    unknown = [host for host in arguments.hosts if host not in HOSTS and (host, arguments.command) != ("internet", "up")]
     if unknown:
         parser.error(f"no host {unknown[0]!r} in this lab; there are {', '.join(HOSTS)}")
     if arguments.command == "reset" and not arguments.hosts:
@@ -48,6 +50,9 @@ def act(lab: Lab, command: str, hosts: list) -> None:
     if command == "clean":
         cleaning.clean()
         return
+    if command == "stop-engine":
+        engine.stop()
+        return
     engine.ensure()
     if command == "down":
         lab.down()
@@ -60,7 +65,7 @@ def act(lab: Lab, command: str, hosts: list) -> None:
                      "--format", "table {{.Names}}\t{{.Status}}\t{{.Image}}"), end="")
     else:
         if command == "up":
-            lab.up(hosts or list(HOSTS))
+            lab.up([host for host in hosts or HOSTS if host != "internet"])
         else:
             lab.reset(hosts)
         print(f"inventory: {(lab.place / 'inventory.yml').relative_to(CHECKOUT)}")

@@ -1,0 +1,60 @@
+# make            lists the targets
+# Everything lies in .cache; `make clean` removes it, and the lab's containers, volumes and images.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .cache/venv
+PYTHON := $(VENV)/bin/python
+RUN := $(PYTHON) tests/run.py
+LAB := python3 tests/lab/lab.py
+
+.PHONY: help demo test lint unit contract sanity package build molecule lab lab-down bench faults clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+demo: ## from nothing to an answer: Ollama, a model, FastGPT's compose project and the hop table, on one host of the lab
+	@tests/lab/demo/demo
+
+test: ## every test: lint, sanity, unit, contract, package, molecule (a table at the end)
+	@tests/prepare all images
+	@$(RUN) lint sanity unit contract package molecule
+
+lint: venv ## ansible-lint (production), yamllint, ruff
+	@$(RUN) lint
+
+unit: venv ## pure logic, seconds
+	@$(RUN) unit
+
+contract: venv ## every recorded exchange of a real server
+	@$(RUN) contract
+
+sanity: venv ## ansible-test sanity
+	@$(RUN) sanity
+
+package build: venv ## the tarball (.cache/dist), installed into an empty place and used by its name
+	@$(RUN) package
+
+molecule: ## scenarios on fresh hosts: all, or S="name name"; LAB_KEEP=1 leaves the hosts there
+	@tests/prepare all images
+	@$(RUN) molecule $(S)
+
+lab: ## bring the lab up: all hosts, or H="box gpu1"; LAB_NAME separates several
+	@tests/prepare demo images
+	@$(LAB) up $(H)
+
+lab-down: ## take the lab of this LAB_NAME down
+	@$(LAB) down
+
+bench: ## figures, as ratios measured side by side
+	@tests/prepare all images
+	@$(PYTHON) tests/bench/bench.py
+
+clean: ## remove everything: containers, networks, volumes, images, .cache, and the Docker engine if it was started here
+	@$(LAB) clean
+	@rm -rf .cache .ansible .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: venv
+venv:
+	@tests/prepare all

@@ -1,0 +1,93 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collection as a tarball: built, installed into an empty place, and used by its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import shutil
+import subprocess
+import tarfile
+import tempfile
+
+from .common import BIN, CACHE, StageFailed, call, environment
+
+PLACE = CACHE / "installed"  # holds ansible_collections/ with nothing but the installed tarball
+DIST = CACHE / "dist"
+GALAXY_LIMIT = 20 * 1000 * 1000
+
+
+def build() -> pathlib.Path:
+    """Path of the freshly built tarball."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    DIST.mkdir(parents=True)
+    call(BIN / "ansible-galaxy", "collection", "build", "--output-path", DIST)
+    (tarball,) = DIST.glob("localmodels-fastgpt-*.tar.gz")
+    return tarball
+
+
+def install() -> pathlib.Path:
+    """The place where the tarball of this checkout is installed; done again only when a file has changed."""
+    tarball = build()
+    content = hashlib.sha256(_file_list(tarball)).hexdigest()
+    marker = PLACE / "made-of"
+    if not marker.exists() or marker.read_text() != content:
+        shutil.rmtree(PLACE, ignore_errors=True)
+        PLACE.mkdir(parents=True)
+        call(BIN / "ansible-galaxy", "collection", "install", "--offline", "--no-deps", "--collections-path", PLACE, tarball,
+             ANSIBLE_COLLECTIONS_PATH=str(PLACE))
+        marker.write_text(content)
+    return PLACE
+
+
+def _file_list(tarball: pathlib.Path) -> bytes:
+    with tarfile.open(tarball) as archive:
+        return archive.extractfile("FILES.json").read()
+
+
+def package() -> None:
+    """the tarball installs into an empty place and works by FQCN; what Galaxy's importer asks for is there"""
+    shutil.rmtree(PLACE, ignore_errors=True)
+    place = install()
+    root = place / "ansible_collections" / "localmodels" / "fastgpt"
+    _galaxy_would_take(root)
+    with tempfile.TemporaryDirectory() as empty:  # no ansible.cfg, no checkout around
+        options = {"cwd": empty, "ANSIBLE_COLLECTIONS_PATH": str(place)}
+        modules = sorted(f"localmodels.fastgpt.{path.stem}" for path in (root / "plugins" / "modules").glob("*.py"))
+        described = _ansible_doc(modules, empty, place)
+        if sorted(described) != modules:
+            raise StageFailed(f"ansible-doc knows {sorted(described)}, not {modules}")
+        for name, text in described.items():
+            for part in ("doc", "examples", "return"):
+                if not text.get(part):
+                    raise StageFailed(f"{name} has no {part}")
+        for playbook in sorted((root / "playbooks").glob("*.yml")):
+            call(BIN / "ansible-playbook", "--syntax-check", "-i", "localhost,", f"localmodels.fastgpt.{playbook.stem}", **options)
+    print(f"{len(modules)} modules, playbooks and roles work from the installed tarball")
+
+
+def _ansible_doc(modules, cwd, place) -> dict:
+    done = subprocess.run([BIN / "ansible-doc", "--json", "-t", "module", *modules], cwd=cwd, text=True, capture_output=True,
+                          env=environment(ANSIBLE_COLLECTIONS_PATH=str(place)))
+    if done.returncode:
+        raise StageFailed(f"ansible-doc: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+def _galaxy_would_take(root: pathlib.Path) -> None:
+    """What the importer of Galaxy refuses: a role without README or meta, no changelog, no licence, too large a tarball."""
+    missing = [str(path.relative_to(root)) for path in (root / "README.md", root / "LICENSE", root / "meta" / "runtime.yml",
+                                                         root / "changelogs" / "config.yaml") if not path.exists()]
+    for role in sorted((root / "roles").iterdir()):
+        missing += [f"roles/{role.name}/{part}" for part in ("README.md", "meta/main.yml", "meta/argument_specs.yml",
+                                                              "defaults/main.yml") if not (role / part).exists()]
+    if missing:
+        raise StageFailed("missing in the tarball: " + ", ".join(missing))
+    (tarball,) = DIST.glob("*.tar.gz")
+    if tarball.stat().st_size > GALAXY_LIMIT:
+        raise StageFailed(f"{tarball.name} has {tarball.stat().st_size} bytes; Galaxy takes {GALAXY_LIMIT}")
+    unwanted = [name for name in ("tests", ".cache", "extensions", ".ci", "Makefile") if (root / name).exists()]
+    if unwanted:
+        raise StageFailed("should not be in the tarball: " + ", ".join(unwanted))

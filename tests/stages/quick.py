@@ -1,0 +1,24 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stages that need neither containers nor hosts."""
+
+from __future__ import annotations
+
+from .common import BIN, call
+
+
+def lint() -> None:
+    """ansible-lint (profile production), yamllint, ruff"""
+    call(BIN / "ruff", "check", ".")
+    call(BIN / "yamllint", "--strict", ".")
+    call(BIN / "ansible-lint", "--offline", "--strict", "-q")
+
+
+def unit() -> None:
+    """pure logic, without network"""
+    call(BIN / "pytest", "-q", "tests/unit")
+
+
+def contract() -> None:
+    """every recorded exchange with a real server, against our stand-ins and our clients"""
+    call(BIN / "pytest", "-q", "tests/contract")
