@@ -8,14 +8,14 @@ from __future__ import annotations
 
 def size_text(count):
     """`count` (bytes) in decimal units, as Ollama and disk makers count: 397.8 MB."""
-    count = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 999.95:
-            break
+    if abs(count) < 1000:
+        return "%d B" % count
+    units = ["kB", "MB", "GB", "TB"]
+    count /= 1000.0
+    while abs(count) >= 999.95 and len(units) > 1:
         count /= 1000.0
-    else:
-        unit = "TB"
-    return "%d B" % count if unit == "B" else "%.1f %s" % (count, unit)
+        units.pop(0)
+    return "%.1f %s" % (count, units[0])
 
 
 def time_text(seconds):
