@@ -75,7 +75,6 @@ class Backup:
         for number in numbers[:max(0, len(numbers) - keep)]:
             shutil.rmtree(os.path.join(self._backups, str(number)))
 
-
     def _note(self, place, changes):
         """Copy into `place` what is not kept there yet, and say what is to come in its stead."""
         manifest = _manifest(place)

@@ -89,7 +89,7 @@ class Site:
             self._up()
             wait_until_answers(self._look, timeout, clock)
         except LocalModelsError as problem:
-            raise self._undo(problem, before, timeout, clock)
+            raise self._undo(problem, before, timeout, clock) from problem
         self.backup.finish(keep)
 
     def _layout(self):
@@ -225,7 +225,7 @@ def outlines(docker, problem):
     if not problem.said:
         return []
     listed = [name.strip() for name in dotenv_value(docker.project_dir, "COMPOSE_FILE").split(":") if name.strip()]
-    names = listed or [name for name in DEFAULT_FILES + _compose_files.OVERRIDE_FILES]
+    names = listed or list(DEFAULT_FILES + _compose_files.OVERRIDE_FILES)
     texts = [(os.path.join(docker.project_dir, name), read(os.path.join(docker.project_dir, name))) for name in names]
     return [{"path": path, "text": outline(text.decode("utf-8", "replace")), "said": problem.said}
             for path, text in texts if text is not None]

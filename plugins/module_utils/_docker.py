@@ -59,10 +59,10 @@ class Docker:
         """`docker ARGUMENTS...` in the project's folder -> (rc (int), stdout, stderr). env: dict. Raises DockerError."""
         try:
             rc, out, err = self._run(["docker"] + list(arguments), cwd=self.project_dir, env=options.get("env"))
-        except FileNotFoundError:
+        except FileNotFoundError as problem:
             raise DockerError("There is no docker command on this host",
                               "FastGPT runs on Docker: install Docker Engine with the compose plugin (version 2.17 or newer) "
-                              "here, or point the play at the host where FastGPT runs")
+                              "here, or point the play at the host where FastGPT runs") from problem
         _refuse_engine_trouble(rc, err)
         return rc, out, err
 

@@ -34,7 +34,7 @@ def place(host, variables):
     found = {"host": host, "provider": variable("ollama_provider"), "container": variable("ollama_docker_container"),
              "network": variable("ollama_docker_network"), "port": int(port), "listen": listen}
     if variables.get("ollama_address"):
-        found.update(address=str(variables["ollama_address"]), listen="")
+        found.update(address=str(variables.get("ollama_address")), listen="")
     elif listens_on and not is_any(listens_on) and not is_loopback(listens_on):
         found["address"] = listens_on
     else:

@@ -138,5 +138,3 @@ def _reaches(host, port):
     except OSError:
         return False
     return True
-
-

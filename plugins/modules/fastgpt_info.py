@@ -64,17 +64,39 @@ project:
   type: str
   sample: fastgpt
 fastgpt:
-  description: The service that is FastGPT. RV(fastgpt.service) is its name, RV(fastgpt.url) how this host reaches it, or null.
+  description: The service that is FastGPT.
   returned: success
   type: dict
-  sample: {"service": "fastgpt-app", "url": "http://127.0.0.1:3000", "copies": ["fastgpt-app"]}
+  contains:
+    service:
+      description: Its name.
+      type: str
+      sample: fastgpt-app
+    url:
+      description: How this host reaches it, or null while it has no address.
+      type: str
+      sample: http://127.0.0.1:3000
+    copies:
+      description: Names of all services that run this FastGPT.
+      type: list
+      elements: str
 gateway:
-  description:
-    - The service that is AI Proxy. RV(gateway.service) is null where it runs outside of the project, RV(gateway.url) is how this
-      host reaches it, or null, and RV(gateway.endpoint) how FastGPT calls it.
+  description: The service that is AI Proxy.
   returned: success
   type: dict
-  sample: {"service": "fastgpt-aiproxy", "url": "http://172.18.0.5:3000", "endpoint": "http://fastgpt-aiproxy:3000"}
+  contains:
+    service:
+      description: Its name, or null if it runs outside of the project.
+      type: str
+      sample: fastgpt-aiproxy
+    url:
+      description: How this host reaches it, or null while it has no address.
+      type: str
+      sample: http://172.18.0.5:3000
+    endpoint:
+      description: How FastGPT calls it, or null if it is not told.
+      type: str
+      sample: http://fastgpt-aiproxy:3000
 secrets:
   description: Where the root password and AI Proxy's admin key were found, null for one that is nowhere. Not the secrets.
   returned: success
@@ -121,12 +143,20 @@ files:
   type: list
   elements: str
 override:
-  description:
-    - RV(override.file) is where additions by M(localmodels.fastgpt.fastgpt_compose) belong, RV(override.in_place) whether they are there
-      and compose merges them, RV(override.unfinished) whether a change was cut off.
+  description: The file of M(localmodels.fastgpt.fastgpt_compose) that docker compose merges after those.
   returned: success
   type: dict
-  sample: {"file": "/opt/fastgpt/docker-compose.override.yml", "in_place": true, "unfinished": false}
+  contains:
+    file:
+      description: Where it belongs.
+      type: str
+      sample: /opt/fastgpt/docker-compose.override.yml
+    in_place:
+      description: Whether it is there and docker compose merges it.
+      type: bool
+    unfinished:
+      description: Whether a change was cut off.
+      type: bool
 """
 
 import os

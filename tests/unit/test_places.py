@@ -1,0 +1,72 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the inventory to what FastGPT's host must know of each Ollama."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import yaml
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.localmodels.fastgpt.plugins.filter.ollama_places import ollama_places
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _places
+from ansible_collections.localmodels.fastgpt.plugins.modules.fastgpt_compose import OLLAMA_SPEC
+
+ROLES = pathlib.Path(__file__).parents[2] / "roles"
+
+
+def one(**variables):
+    return ollama_places(["gpu1"], {"gpu1": variables})[0]
+
+
+def test_defaults_are_those_of_the_role():
+    defaults = yaml.safe_load((ROLES / "ollama" / "defaults" / "main.yml").read_text())
+    assert _places.DEFAULTS == {name: str(defaults[name]) for name in _places.DEFAULTS}
+
+
+def test_a_host_without_variables():
+    assert one() == {"host": "gpu1", "provider": "docker", "container": "ollama", "network": "ollama",
+                     "address": "gpu1", "port": 11434, "listen": "127.0.0.1:11434"}
+    assert set(one()) == set(OLLAMA_SPEC)
+
+
+@pytest.mark.parametrize("variables, address, port, listen", [
+    ({"ansible_host": "192.0.2.7"}, "192.0.2.7", 11434, "127.0.0.1:11434"),
+    ({"ansible_host": "192.0.2.7", "ollama_listen": "0.0.0.0:12000"}, "192.0.2.7", 12000, "0.0.0.0:12000"),
+    ({"ansible_host": "192.0.2.7", "ollama_listen": ":11434"}, "192.0.2.7", 11434, ":11434"),
+    ({"ansible_host": "192.0.2.7", "ollama_listen": "10.0.0.7:11434"}, "10.0.0.7", 11434, "10.0.0.7:11434"),
+    ({"ollama_listen": "[2001:db8::7]:11434"}, "[2001:db8::7]", 11434, "[2001:db8::7]:11434"),
+    ({"ollama_address": "gpu.example.org", "ollama_listen": "127.0.0.1:11434"}, "gpu.example.org", 11434, ""),
+])
+def test_the_address_by_which_others_reach_it(variables, address, port, listen):
+    found = one(**variables)
+    assert (found["address"], found["port"], found["listen"]) == (address, port, listen)
+
+
+def test_what_the_play_says_of_its_own_host_counts():
+    known = {"gpu1": {"ollama_provider": "host", "ollama_listen": None}}
+    found = ollama_places(["gpu1"], {"gpu1": {"ollama_provider": "docker", "ollama_listen": "0.0.0.0:1"}}, known)[0]
+    assert (found["provider"], found["port"]) == ("host", 1)
+
+
+def test_a_host_that_is_not_there():
+    with pytest.raises(AnsibleFilterError, match="The inventory has no host gpu9"):
+        ollama_places(["gpu9"], {"gpu1": {}})
+
+
+def test_a_listen_address_without_port():
+    with pytest.raises(AnsibleFilterError, match="ollama_listen of host gpu1 is 0.0.0.0, which has no port"):
+        one(ollama_listen="0.0.0.0")
+
+
+def test_the_roles_options_are_its_defaults():
+    defaults = yaml.safe_load((ROLES / "fastgpt_compose" / "defaults" / "main.yml").read_text())
+    spec = yaml.safe_load((ROLES / "fastgpt_compose" / "meta" / "argument_specs.yml").read_text())
+    options = spec["argument_specs"]["main"]["options"]
+    assert {name: option.get("default") for name, option in options.items()} == defaults
+    items = options["fastgpt_compose_ollama"]["options"]
+    assert {name: (item["type"], item.get("default")) for name, item in items.items()} == {
+        name: (item["type"], item.get("default")) for name, item in OLLAMA_SPEC.items()}
