@@ -1,14 +1,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The override document: right for every usable official file, and checked by docker compose where there is one."""
+"""The override document for every usable official file. Molecule's scenario fastgpt_compose lets docker compose merge it."""
 
 from __future__ import annotations
 
 import json
 import os
 import pathlib
-import shutil
-import subprocess
 
 import pytest
 import yaml
@@ -156,56 +154,6 @@ def test_our_text_is_known_until_somebody_edits_it():
     assert _compose.is_ours(text)
     for edited in (text + "# mine\n", text.replace("{}", "{a: {}}"), text.replace("\n", "\r\n"), "\n" + text, "", "services: {}\n"):
         assert not _compose.is_ours(edited)
-
-
-# --- as docker compose itself sees it ------------------------------------------------------------------------------
-
-
-def compose(folder, *arguments):
-    return subprocess.run(["docker", "compose", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-
-
-needs_compose = pytest.mark.skipif(
-    not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0,
-    reason="docker compose is not installed")
-
-
-def strip(config, service):
-    """Two projects differ in exactly the intended keys where the rest is equal after these are taken out."""
-    for key in ("networks", "extra_hosts"):
-        config["services"][service].pop(key, None)
-    config["networks"].pop("ollama", None)
-    return config
-
-
-@needs_compose
-@pytest.mark.parametrize("name", [LIST_STYLE, MAP_STYLE])
-def test_the_effective_project_differs_in_the_intended_keys_only(tmp_path, name):
-    folder = tmp_path / "fastgpt"
-    folder.mkdir()
-    shutil.copy(FILES / (name + ".yml"), folder / "docker-compose.yml")
-    before = json.loads(compose(folder, "config", "--format", "json").stdout)
-    (folder / "docker-compose.override.yml").write_text(decide(found(before), [DOCKER, HOST], "box")["plan"]["text"])
-    after = json.loads(compose(folder, "config", "--format", "json").stdout)
-    gateway = OFFICIAL[name][2]
-    had, has = before["services"][gateway], after["services"][gateway]
-    assert has["networks"] == dict(had["networks"], ollama=None)
-    assert after["networks"]["ollama"]["name"] == "ollama" and after["networks"]["ollama"]["external"] is True
-    assert _project.split_extra_hosts(has["extra_hosts"]) == {"host.docker.internal": "host-gateway"}
-    assert strip(after, gateway) == strip(before, gateway)
-
-
-@needs_compose
-def test_an_override_file_of_the_operator_keeps_its_say(tmp_path):
-    folder = tmp_path / "fastgpt"
-    folder.mkdir()
-    shutil.copy(FILES / (LIST_STYLE + ".yml"), folder / "docker-compose.yml")
-    (folder / "compose.override.yml").write_text("services: {aiproxy: {environment: [MINE=1], networks: {fastgpt: {aliases: [proxy]}}}}\n")
-    (folder / "docker-compose.localmodels.yml").write_text(decide(found(load(LIST_STYLE)), [DOCKER], "box")["plan"]["text"])
-    (folder / ".env").write_text("COMPOSE_FILE=docker-compose.yml:compose.override.yml:docker-compose.localmodels.yml\n")
-    service = json.loads(compose(folder, "config", "--format", "json").stdout)["services"]["aiproxy"]
-    assert service["environment"]["MINE"] == "1"
-    assert service["networks"] == {"fastgpt": {"aliases": ["proxy"]}, "ollama": None}
 
 
 # --- broken files --------------------------------------------------------------------------------------------------

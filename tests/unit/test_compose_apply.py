@@ -97,7 +97,7 @@ class Engine:
             self.count += 1
             health = {"Health": {"Status": "unhealthy" if self.sick_in in names else "healthy"}}
             self.made[service] = dict(
-                container(service, networks={name: "172.18.0.%d" % self.count for name in names}, State=health,
+                container(service, networks=dict.fromkeys(names, "172.18.0.%d" % self.count), State=health,
                           image=spec["image"], env=["%s=%s" % pair for pair in spec["environment"].items()],
                           ports={"3000/tcp": [{"HostIp": "", "HostPort": "3000"}]} if service == "fastgpt" else None),
                 Id="id%d" % self.count)
