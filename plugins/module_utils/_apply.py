@@ -52,6 +52,7 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
     _note_local_layers(prepared, store)
     prepared.actions = _plan.plan(prepared.found, wanted, prepared.manifests)
     _check_capacity(prepared, store, problems)
+    _note_other_stores(prepared, store)
     return prepared
 
 
@@ -103,6 +104,15 @@ def _check_capacity(prepared, store, problems):
         store.refuse_if_too_small(manifests)
     except PermissionError as problem:
         prepared.warnings.append("Whether the models fit the disk was not checked: %s" % problem)
+
+
+def _note_other_stores(prepared, store):
+    """A service and a login user have stores of their own; models seem to vanish when the other one's server runs."""
+    for action in prepared.actions:
+        other = _store.elsewhere(action.name, store) if store and action.verb == "pull" else ""
+        if other:
+            prepared.warnings.append("%s is in the model store %s as well, which this server does not use; its own is %s."
+                                     % (action.shown, other, store.path))
 
 
 class Run:

@@ -95,3 +95,11 @@ def find(url_host, found, places=USUAL_PLACES):
         if there and all(store.blobs_of(one.name) is not None for one in found):
             fitting.append(store)
     return fitting[0] if len(fitting) == 1 else None
+
+
+def elsewhere(name, store, places=USUAL_PLACES):
+    """The path (str) of another store on this host that holds a model (ModelName) which the server's own `store` lacks, or ""."""
+    for place in (os.path.expanduser(place) for place in places):
+        if place != store.path and Store(place).blobs_of(name) is not None:
+            return place
+    return ""

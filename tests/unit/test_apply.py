@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _registry, _report
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused, Unreachable
@@ -251,8 +253,6 @@ def test_only_check_mode_goes_on_where_nothing_listens_yet(registry, tmp_path):
 
 
 def test_a_name_that_does_not_resolve_is_no_fresh_host(registry, tmp_path):
-    import socket
-
     class Lost(Server):
         def found(self):
             problem = socket.gaierror(-2, "unknown")
@@ -260,3 +260,10 @@ def test_a_name_that_does_not_resolve_is_no_fresh_host(registry, tmp_path):
 
     with pytest.raises(Unreachable):
         _apply.prepare(Lost(), read_wanted(["x"]), str(tmp_path), assume_empty=True)
+
+
+def test_models_that_seem_to_have_vanished_are_told_of(registry, tmp_path, monkeypatch):
+    monkeypatch.setattr(_apply._store, "elsewhere", lambda name, store: "/home/me/.ollama/models")
+    prepared = _apply.prepare(Server(), read_wanted(["x", {"name": "y", "state": "absent"}]), str(tmp_path))
+    assert prepared.warnings == ["x:latest is in the model store /home/me/.ollama/models as well, which this server does not use;"
+                                 " its own is %s." % tmp_path]

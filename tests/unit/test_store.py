@@ -73,3 +73,14 @@ def test_only_a_place_that_knows_every_model_is_the_store_of_a_server(tmp_path):
     assert _store.find("127.0.0.1", [], places) is None, "two places are possible: none is taken"
     assert _store.find("127.0.0.1", [], places[:1]).path == places[0]
     assert _store.find("192.0.2.10", [Found(name, "0")], places) is None, "another machine's disk is not ours"
+
+
+def test_a_model_in_the_store_of_somebody_else_is_found(tmp_path):
+    name = ModelName.parse("tiny:v1")
+    folder = tmp_path / "login" / "manifests" / "registry.ollama.ai" / "library" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "v1").write_text(json.dumps({"config": {"digest": A}, "layers": []}))
+    own, other = _store.Store(str(tmp_path / "service")), str(tmp_path / "login")
+    assert _store.elsewhere(name, own, [own.path, other]) == other
+    assert _store.elsewhere(ModelName.parse("tiny:v2"), own, [own.path, other]) == ""
+    assert _store.elsewhere(name, _store.Store(other), [own.path, other]) == ""
