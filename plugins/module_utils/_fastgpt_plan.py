@@ -80,7 +80,7 @@ def refuse_twins(records):
     owners = {}
     for one in records:
         shown = one["metadata"].get("name") if one["state"] != "absent" else None
-        for word in {one["name"], shown or one["name"]}:
+        for word in sorted({one["name"], shown or one["name"]}):
             if word in owners:
                 raise LocalModelsError("Two of the models are called %s: %s and %s" % (word, owners[word], one["name"]),
                                        "FastGPT finds a model by its name and by its display_name: give each its own")
