@@ -70,19 +70,13 @@ class Download:
                     raise LocalModelsError(
                         "%s cannot be downloaded: the server %s (%s are there, the next play goes on from them)"
                         % (scrub(self.url), broken, size_text(self._size())),
-                        "Check the line and its proxy, or name a mirror with ollama_release_url")
+                        "Check the line and its proxy, or name a mirror with ollama_release_url") from broken
                 self._sleep(2 ** failures)
 
     def _rest(self, begin):
-        headers = {"Range": "bytes=%d-" % begin} if begin else {}
-        try:
-            response = urllib.request.urlopen(urllib.request.Request(self.url, headers=headers), timeout=STALL)
-        except urllib.error.HTTPError as answered:
-            if answered.code == 416:
-                return
-            raise _answered(self.url, answered)
-        except NETWORK_ERRORS as problem:
-            raise Broken(explain(problem)[0])
+        response = _open(self.url, {"Range": "bytes=%d-" % begin} if begin else {})
+        if response is None:
+            return
         with response:
             self._receive(response, "ab" if response.getcode() == 206 else "wb")
 
@@ -99,12 +93,12 @@ class Download:
                 try:
                     chunk = response.read(_CHUNK)
                 except NETWORK_ERRORS as problem:
-                    raise Broken(explain(problem)[0])
+                    raise Broken(explain(problem)[0]) from problem
                 if not chunk:
                     break
                 target.write(chunk)
                 count += len(chunk)
-        self.received += count
+                self.received += len(chunk)
         if count < length:
             raise Broken("ended the connection after %s of %s" % (size_text(count), size_text(length)))
 
@@ -123,29 +117,30 @@ def digest(path):
 
 def fetch_text(url, missing, sleep=time.sleep):
     """A small text at `url`. missing: what a 404 probably means. Raises LocalModelsError."""
-    said = ""
-    for attempt in range(TRIES):
-        if attempt:
-            sleep(2 ** attempt)
+    for attempt in range(1, TRIES + 1):
         try:
-            with urllib.request.urlopen(url, timeout=STALL) as response:
+            with _open(url, {}, missing) as response:
                 return response.read().decode("utf-8", "replace")
-        except urllib.error.HTTPError as answered:
-            if answered.code == 404:
-                raise LocalModelsError("%s does not exist (404)" % scrub(url), missing)
-            try:
-                raise _answered(url, answered)
-            except Broken as broken:
-                said = str(broken)
-        except NETWORK_ERRORS as problem:
-            said = explain(problem)[0]
-    raise LocalModelsError("%s cannot be read: it %s" % (scrub(url), said),
-                           "Check the line and its proxy, or name a mirror with ollama_release_url")
+        except (Broken,) + NETWORK_ERRORS as problem:
+            if attempt == TRIES:
+                said = problem if isinstance(problem, Broken) else explain(problem)[0]
+                raise LocalModelsError("%s cannot be read: the server %s" % (scrub(url), said),
+                                       "Check the line and its proxy, or name a mirror with ollama_release_url") from problem
+        sleep(2 ** attempt)
 
 
-def _answered(url, answered):
-    """An HTTP error -> Broken where another try may help, LocalModelsError where it cannot."""
-    if answered.code in _AGAIN:
-        return Broken("answered %d" % answered.code)
-    return LocalModelsError("%s was answered with %d %s" % (scrub(url), answered.code, answered.reason),
-                            "Check ollama_version and ollama_release_url")
+def _open(url, headers, missing="Check ollama_version and ollama_release_url"):
+    """The open response, or None where nothing is left to be sent. Raises Broken where another try may help, else LocalModelsError."""
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=STALL)
+    except urllib.error.HTTPError as answered:
+        if answered.code == 416:
+            return None
+        if answered.code in _AGAIN:
+            raise Broken("answered %d" % answered.code) from answered
+        if answered.code == 404:
+            raise LocalModelsError("%s does not exist (404)" % scrub(url), missing) from answered
+        raise LocalModelsError("%s was answered with %d %s" % (scrub(url), answered.code, answered.reason),
+                               "Check ollama_version and ollama_release_url") from answered
+    except NETWORK_ERRORS as problem:
+        raise Broken(explain(problem)[0]) from problem

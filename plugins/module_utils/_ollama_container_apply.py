@@ -71,8 +71,8 @@ class ContainerHost:
             if set(different) - {"file", "interrupted"}:
                 self._up()
                 self._wait()
-        except LocalModelsError as problem:
-            raise self._back(problem)
+        except (LocalModelsError, OSError) as problem:
+            raise self._back(problem) from problem
         self.undo.forget()
 
     def _have_image(self):
@@ -121,9 +121,10 @@ class ContainerHost:
         said = "\n  ".join(scrub(line) for line in lines) or "(there are none)"
         try:
             outcome = self._put_back()
-        except LocalModelsError as second:
-            outcome = "Putting back what ran before failed too: %s" % second.what
-        return LocalModelsError("%s. %s. Its last log lines:\n  %s\n" % (problem.what, outcome, said), problem.mend)
+        except (LocalModelsError, OSError) as second:
+            outcome = "Putting back what ran before failed too: %s" % getattr(second, "what", second)
+        what = getattr(problem, "what", str(problem))
+        return LocalModelsError("%s. %s. Its last log lines:\n  %s\n" % (what, outcome, said), getattr(problem, "mend", ""))
 
     def _put_back(self):
         ran = self.undo.unfinished()["container"]

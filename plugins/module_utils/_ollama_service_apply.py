@@ -97,8 +97,8 @@ class ServiceHost:
             if restart:
                 self.service.restart()
                 self._wait()
-        except LocalModelsError as problem:
-            raise self._back(problem)
+        except (LocalModelsError, OSError) as problem:
+            raise self._back(problem) from problem
         self.undo.forget()
         if found.link != wanted.program:
             self._remove_old_releases(found)
@@ -144,9 +144,10 @@ class ServiceHost:
         said = "\n  ".join(scrub(line) for line in lines) or "(the journal holds none)"
         try:
             outcome = self._put_back()
-        except LocalModelsError as second:
-            outcome = "Putting back what ran before failed too: %s" % second.what
-        return LocalModelsError("%s. %s. Its last log lines:\n  %s\n" % (problem.what, outcome, said), problem.mend)
+        except (LocalModelsError, OSError) as second:
+            outcome = "Putting back what ran before failed too: %s" % getattr(second, "what", second)
+        what = getattr(problem, "what", str(problem))
+        return LocalModelsError("%s. %s. Its last log lines:\n  %s\n" % (what, outcome, said), getattr(problem, "mend", ""))
 
     def _put_back(self):
         before = self.undo.unfinished()

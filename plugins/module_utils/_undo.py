@@ -52,6 +52,9 @@ class Undo:
         with open(self.path, encoding="utf-8") as record:
             entries = json.load(record)["entries"]
         for path, entry in entries.items():
+            # What was not changed is not written either: the disk may be full.
+            if self._entry(path) == entry:
+                continue
             if entry["kind"] == "text":
                 write(path, entry["text"], entry["mode"])
             elif entry["kind"] == "link":

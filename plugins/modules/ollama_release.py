@@ -103,7 +103,7 @@ def main():
             release.checksum()
         elif changed:
             received = release.install()
-    except LocalModelsError as problem:
+    except (LocalModelsError, OSError) as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(changed=changed, path=release.path, source=scrub(release.url), received=received)
 

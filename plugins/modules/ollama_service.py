@@ -161,7 +161,7 @@ def main():
     module.run_command_environ_update = {"LC_ALL": "C"}
     try:
         result = converge(module)
-    except LocalModelsError as problem:
+    except (LocalModelsError, OSError) as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(**result)
 

@@ -274,6 +274,16 @@ def test_a_first_start_that_fails_leaves_nothing_behind(host):
     assert not os.path.lexists(host.root / "bin" / "ollama")
 
 
+def test_a_disk_that_is_full_half_way_is_told_and_undone(host, monkeypatch):
+    host.converge("0.32.14")
+    before = host.texts()
+    monkeypatch.setattr(apply_._undo, "link", lambda target, path: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(LocalModelsError, match="No space left on device"):
+        host.converge("0.32.15", OLLAMA_KEEP_ALIVE="1h")
+    monkeypatch.undo()
+    assert host.version_running() == "0.32.14" and host.texts() == before
+
+
 def test_settings_that_something_else_overrides(host):
     host.converge("0.32.15")
     real = host._restart
