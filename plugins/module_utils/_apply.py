@@ -209,7 +209,7 @@ class Run:
 
 
 def _pulled(action, layers, seconds):
-    size = action.size or layers.total
+    size = action.size or (layers.total if layers.fetched else 0)  # a small layer may come without a line
     words = ["Pulled %s" % action.shown]
     if size:
         words.append("%s in %s" % (size_text(size), time_text(seconds)))
