@@ -35,7 +35,7 @@ options:
   details:
     description:
       - Whether each model is asked for its details, with one request a model.
-      - Without them RV(models[].num_ctx) is null, and servers before 0.30 leave out more.
+      - Without them RV(models[].num_ctx) is null, and older servers leave out more.
     type: bool
     default: true
 seealso:
