@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 RUN := $(PYTHON) tests/run.py
 LAB := python3 tests/lab/lab.py
 
-.PHONY: help demo test lint unit contract sanity package build molecule lab lab-down bench faults clean
+.PHONY: help demo test lint unit contract sanity package build molecule lab lab-down bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -46,8 +46,10 @@ lab: ## bring the lab up: all hosts, or H="box gpu1"; LAB_NAME separates several
 lab-down: ## take the lab of this LAB_NAME down
 	@$(LAB) down
 
+bench: export LAB_NAME ?= bench
 bench: ## figures, as ratios measured side by side
 	@tests/prepare all images
+	@$(LAB) up gpu1 box
 	@$(PYTHON) tests/bench/bench.py
 
 clean: ## remove everything: containers, networks, volumes, images, .cache, and the Docker engine if it was started here

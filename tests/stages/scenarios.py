@@ -10,10 +10,14 @@ import shutil
 import sys
 import time
 
+import yaml
+
 from .common import BIN, CACHE, CHECKOUT, StageFailed, call
 
 FOLDER = CHECKOUT / "extensions" / "molecule"
 LAB = CHECKOUT / "tests" / "lab" / "lab.py"
+STEPS = ("side_effect ../shared/fresh.yml", "check_fresh.yml", "converge", "verify", "idempotence",
+         "side_effect ../shared/check_converged.yml", "side_effect ../shared/report.yml")
 REPORTS = CACHE / "molecule" / "reports"
 
 
@@ -22,12 +26,31 @@ def known() -> list:
     return sorted(path.parent.name for path in FOLDER.glob("*/converge.yml"))
 
 
+def incomplete(sequence: list) -> str:
+    """The first step that every scenario must have and this sequence has not at its place ("" when all are there)."""
+    rest = iter(sequence)
+    for step in STEPS:
+        if not any(found == step or found.endswith("/" + step) or found == "side_effect " + step for found in rest):
+            return step
+    return "" if sequence[-1] == STEPS[-1] else STEPS[-1]
+
+
+def _sequences_are_complete(names: list) -> None:
+    shared = yaml.safe_load((FOLDER / "config.yml").read_text())["scenario"]["test_sequence"]
+    for name in names:
+        own = yaml.safe_load((FOLDER / name / "molecule.yml").read_text())
+        step = incomplete(own.get("scenario", {}).get("test_sequence", shared))
+        if step:
+            raise StageFailed(f"scenario {name}: its test_sequence lacks '{step}', or has it too late")
+
+
 def molecule(wanted: list | None = None) -> None:
     """each role and the whole site on fresh hosts: check, converge, verify, again, check, verify"""
     names = wanted or known()
     unknown = sorted(set(names) - set(known()))
     if unknown or not names:
         raise StageFailed(f"no scenario {', '.join(unknown) or 'at all'}; there are: {', '.join(known())}")
+    _sequences_are_complete(names)
     lab = os.environ.get("LAB_NAME", "molecule")
     shutil.rmtree(REPORTS, ignore_errors=True)
     REPORTS.mkdir(parents=True)
