@@ -93,4 +93,4 @@ def need(*programs: tuple[str, str]) -> None:
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     with lock("apt"):
         run("apt-get", "update", "-qq", env=quiet)
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages, env=quiet)
+        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", *packages, env=quiet)
