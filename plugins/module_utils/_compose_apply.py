@@ -20,6 +20,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._outline import outline
 
 DOTENV = ".env"
+PATIENCE = 60  # seconds at least that the former containers get to answer again, however short the wait for the new ones was
 
 
 class Site:
@@ -189,22 +190,18 @@ class Site:
 
     def _undo(self, problem, before, timeout, clock):
         """Put files and containers back; the LocalModelsError that tells both what failed and how things are now."""
-        words = last_words(self.docker, problem.service, self._secrets()) if isinstance(problem, NotUp) else ""
+        words = last_words(self.docker, problem.service) if isinstance(problem, NotUp) else ""
         self.backup.restore()
         now = "The files are as before, and no container was touched"
         if self._containers() != before:
             now = "Files and containers are as before, and FastGPT answers again"
             try:
                 self._up()
-                wait_until_answers(self._look, timeout, clock)
+                wait_until_answers(self._look, max(timeout, PATIENCE), clock)
             except LocalModelsError as worse:
                 now = "The files are as before, but not all is up again: %s" % worse.what
         self.backup.forget()
         return LocalModelsError("%s%s" % (problem.what, words), "%s%s" % (problem.mend + ". " if problem.mend else "", now))
-
-    def _secrets(self):
-        held = [self.project.root_password(), self.project.admin_key()]
-        return [one.value for one in held if one]
 
 
 def _said(err):

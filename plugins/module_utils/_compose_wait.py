@@ -58,11 +58,11 @@ def waits_for(project):
     return (project.app, reason) if reason else (None, "")
 
 
-def last_words(docker, service, secrets):
+def last_words(docker, service):
     """The container's last log lines as a part of a sentence, without secrets; "" where it has none."""
     if not service.container or service.state == "missing":
         return ""
-    lines = [scrub(line, secrets) for line in docker.logs(service.container, LOG_LINES)]
+    lines = [scrub(line, service.secret_values()) for line in docker.logs(service.container, LOG_LINES)]
     return ". Its last lines:\n%s\n" % "\n".join("  " + line for line in lines) if lines else ""
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 import urllib.parse
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 
 # FastGPT resets root's password to this one at every start where DEFAULT_ROOT_PSW is not set (reference, section 4).
 BUILT_IN_ROOT_PASSWORD = "123456"
 INNER_PORT = 3000  # both FastGPT and AI Proxy listen there unless told otherwise
 SERVICE_LABEL = "com.docker.compose.service"
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|PSW|PWD|DSN")
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
 
@@ -66,14 +67,15 @@ class Service:
         self.container = inspected["Name"].lstrip("/")
         state = inspected.get("State") or {}
         self.state = state.get("Status") or "unknown"
-        health = state.get("Health") or {}
-        self.health = health.get("Status") or ""
-        last = (health.get("Log") or [{}])[-1]
-        self.health_said = " ".join(last.get("Output", "").split())[-200:] if last.get("ExitCode") else ""
         self.restarts = inspected.get("RestartCount") or 0
         self.image = inspected["Config"].get("Image") or self.image
         pairs = (entry.partition("=") for entry in inspected["Config"].get("Env") or ())
         self._inside = {name: value for name, dummy, value in pairs}
+        health = state.get("Health") or {}
+        self.health = health.get("Status") or ""
+        last = (health.get("Log") or [{}])[-1]
+        self.health_said = " ".join(last.get("Output", "").split())[-200:] if last.get("ExitCode") else ""
+        self.health_said = scrub(self.health_said, self.secret_values())
         self.extra_hosts = split_extra_hosts((inspected.get("HostConfig") or {}).get("ExtraHosts"))
         found = inspected.get("NetworkSettings") or {}
         self.networks = {name: end.get("IPAddress") or end.get("GlobalIPv6Address") or ""
@@ -95,6 +97,11 @@ class Service:
             where = "%s of the running container %s (service %s in %s says otherwise)" % (
                 name, self.container, self.name, folder)
         return Secret(value, where)
+
+    def secret_values(self):
+        """Values (list of str) of its variables that are secrets by their names: what must not be repeated from its log."""
+        variables = dict(self._declared, **(self._inside or {}))
+        return [value for name, value in variables.items() if value and _SECRET_NAME.search(name)]
 
     def runs(self):
         return self.state == "running"
