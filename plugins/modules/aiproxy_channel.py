@@ -25,6 +25,11 @@ author:
 extends_documentation_fragment:
   - localmodels.fastgpt.project
 attributes:
+  action_group:
+    description: C(module_defaults) of C(group/localmodels.fastgpt.aiproxy) apply to this module.
+    support: full
+    membership:
+      - localmodels.fastgpt.aiproxy
   check_mode:
     description: Reads for real and changes nothing.
     support: full

@@ -21,6 +21,11 @@ author:
 extends_documentation_fragment:
   - localmodels.fastgpt.project
 attributes:
+  action_group:
+    description: C(module_defaults) of C(group/localmodels.fastgpt.fastgpt) apply to this module.
+    support: full
+    membership:
+      - localmodels.fastgpt.fastgpt
   check_mode:
     description: Reads for real and changes no model. A login and the file that keeps its token are the only traces.
     support: full

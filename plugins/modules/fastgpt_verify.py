@@ -22,6 +22,11 @@ author:
 extends_documentation_fragment:
   - localmodels.fastgpt.project
 attributes:
+  action_group:
+    description: C(module_defaults) of C(group/localmodels.fastgpt.fastgpt) apply to this module.
+    support: full
+    membership:
+      - localmodels.fastgpt.fastgpt
   check_mode:
     description: Asks everything but the models, and says what it would ask them.
     support: full

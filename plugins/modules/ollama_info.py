@@ -18,6 +18,11 @@ author:
 extends_documentation_fragment:
   - localmodels.fastgpt.ollama
 attributes:
+  action_group:
+    description: C(module_defaults) of C(group/localmodels.fastgpt.ollama) apply to this module.
+    support: full
+    membership:
+      - localmodels.fastgpt.ollama
   check_mode:
     description: Only reads.
     support: full

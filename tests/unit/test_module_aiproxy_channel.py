@@ -7,8 +7,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.localmodels.fastgpt.plugins.modules import aiproxy_channel
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving
 
 ADMIN_KEY, CHANNEL_KEY = "s3cret-admin-key", "s3cret-channel-key"

@@ -8,9 +8,9 @@ import hashlib
 import json
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _ollama_facts, _ollama_options
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
 
 BLOB = {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:" + "a" * 64, "size": 90}

@@ -1,0 +1,23 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs a module in this process, as every ansible-core from 2.17 on hands it its options."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+
+from ansible.module_utils import basic
+
+try:
+    from ansible.module_utils.testing import patch_module_args  # ansible-core 2.19
+except ImportError:
+
+    @contextmanager
+    def patch_module_args(options):
+        before = basic._ANSIBLE_ARGS
+        basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode()
+        try:
+            yield
+        finally:
+            basic._ANSIBLE_ARGS = before
