@@ -22,6 +22,20 @@ _CHUNK = 1 << 20
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 
+class Advice:
+    """What to do when a download fails, in sentences: the `line` is bad, the file is `missing` there, the disk has no `room` here."""
+
+    def __init__(self, line, missing, room):
+        self.line = line
+        self.missing = missing
+        self.room = room
+
+
+FOR_RELEASES = Advice("Check the line and its proxy, or name a mirror with ollama_release_url",
+                      "Check ollama_version and ollama_release_url",
+                      "Make room, or set ollama_install_dir to a larger disk")
+
+
 class Broken(Exception):
     """The line broke: what is there stays, the next try goes on from it."""
 
@@ -29,14 +43,17 @@ class Broken(Exception):
 class Download:
     """`url` into the file `path`. Proxies of the environment apply: this goes to the internet. sleep: for tests.
 
+    advice: Advice for messages. on_bytes: callable(int), told of each piece that arrives; what it raises ends the download.
     received: bytes that came over the line so far.
     """
 
-    def __init__(self, url, path, sleep=time.sleep):
+    def __init__(self, url, path, sleep=time.sleep, *, advice=FOR_RELEASES, on_bytes=None):
         self.url = url
         self.path = path
         self.received = 0
         self._sleep = sleep
+        self._advice = advice
+        self._on_bytes = on_bytes or (lambda count: None)
 
     def run(self, sha256, source):
         """Download, go on where an earlier try stopped, compare with `sha256`, which `source` told.
@@ -70,11 +87,11 @@ class Download:
                     raise LocalModelsError(
                         "%s cannot be downloaded: the server %s (%s are there, the next play goes on from them)"
                         % (scrub(self.url), broken, size_text(self._size())),
-                        "Check the line and its proxy, or name a mirror with ollama_release_url") from broken
+                        self._advice.line) from broken
                 self._sleep(2 ** failures)
 
     def _rest(self, begin):
-        response = _open(self.url, {"Range": "bytes=%d-" % begin} if begin else {})
+        response = _open(self.url, {"Range": "bytes=%d-" % begin} if begin else {}, self._advice.missing)
         if response is None:
             return
         with response:
@@ -86,7 +103,7 @@ class Download:
         if length > free:
             raise LocalModelsError("%s needs %s, but only %s are free below %s" % (
                 scrub(self.url), size_text(length), size_text(free), os.path.dirname(self.path)),
-                "Make room, or set ollama_install_dir to a larger disk")
+                self._advice.room)
         count = 0
         with open(self.path, mode) as target:
             while True:
@@ -99,6 +116,7 @@ class Download:
                 target.write(chunk)
                 count += len(chunk)
                 self.received += len(chunk)
+                self._on_bytes(len(chunk))
         if count < length:
             raise Broken("ended the connection after %s of %s" % (size_text(count), size_text(length)))
 
@@ -125,11 +143,11 @@ def fetch_text(url, missing, sleep=time.sleep):
             if attempt == TRIES:
                 said = problem if isinstance(problem, Broken) else explain(problem)[0]
                 raise LocalModelsError("%s cannot be read: the server %s" % (scrub(url), said),
-                                       "Check the line and its proxy, or name a mirror with ollama_release_url") from problem
+                                       FOR_RELEASES.line) from problem
         sleep(2 ** attempt)
 
 
-def _open(url, headers, missing="Check ollama_version and ollama_release_url"):
+def _open(url, headers, missing=FOR_RELEASES.missing):
     """The open response, or None where nothing is left to be sent. Raises Broken where another try may help, else LocalModelsError."""
     try:
         return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=STALL)
@@ -141,6 +159,8 @@ def _open(url, headers, missing="Check ollama_version and ollama_release_url"):
         if answered.code == 404:
             raise LocalModelsError("%s does not exist (404)" % scrub(url), missing) from answered
         raise LocalModelsError("%s was answered with %d %s" % (scrub(url), answered.code, answered.reason),
-                               "Check ollama_version and ollama_release_url") from answered
+                               missing) from answered
     except NETWORK_ERRORS as problem:
+        if url.startswith("file:"):
+            raise LocalModelsError("%s cannot be read (%s)" % (url, getattr(problem, "reason", problem)), missing) from problem
         raise Broken(explain(problem)[0]) from problem

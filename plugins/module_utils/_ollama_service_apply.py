@@ -67,7 +67,7 @@ class ServiceHost:
             missing_groups=[name for name, group in sorted(devices.items())
                             if user and wanted.user not in group.gr_mem and user.pw_gid != group.gr_gid],
             release_present=os.access(wanted.program, os.X_OK),
-            has_zstd=shutil.which("zstd") is not None,
+            has_zstd=_release.can_unpack_zstd(),
             unit_text=_undo.read(wanted.unit_path) or "",
             drop_in_text=_undo.read(wanted.drop_in_path) or "",
             link=_link_target(wanted.link),

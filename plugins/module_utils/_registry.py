@@ -36,10 +36,12 @@ class Unreadable(LocalModelsError):
 
 
 class Manifest:
-    """What a model consists of: `digest` (hex, as the server will show it), `blobs` ({"sha256:hex": bytes}), `size` (bytes)."""
+    """What a model consists of: `digest` (hex, as the server will show it), `blobs` ({"sha256:hex": bytes}), `size` (bytes),
+    `raw` (bytes)."""
 
     def __init__(self, raw, header_digest=""):
         """raw: the manifest's bytes. Raises ValueError where they are no manifest of a model."""
+        self.raw = raw
         parsed = json.loads(raw.decode("utf-8"))
         # A cloud model is a config without layers. Every model has a config.
         blobs = (parsed.get("layers") or []) + [parsed["config"]]

@@ -11,7 +11,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import tempfile
 
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _unzstd
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._download import Download, fetch_text
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 
@@ -60,7 +63,7 @@ class Release:
         self.version = version
         self.install_dir = install_dir
         self.asset = asset(version, machine)
-        self.folder_url = "%s/v%s" % (url.rstrip("/"), version)
+        self.folder_url = "%s%s/v%s" % ("file://" if url.startswith("/") else "", url.rstrip("/"), version)
         self.url = "%s/%s" % (self.folder_url, self.asset)
         self.path = folder(install_dir, version)
         self._given = read_checksum(checksum) if checksum else ""
@@ -87,6 +90,14 @@ class Release:
         archive = os.path.join(self.install_dir, ".%s-%s.part" % (self.version, self.asset))
         download = Download(self.url, archive)
         download.run(wanted, source)
+        try:
+            self.put_in_place(archive)
+        finally:
+            os.unlink(archive)
+        return download.received
+
+    def put_in_place(self, archive):
+        """Unpack an archive whose checksum was compared: beside its place, then a rename. Raises LocalModelsError; then nothing is in place."""
         beside = os.path.join(self.install_dir, ".%s.unpacked" % self.version)
         shutil.rmtree(beside, ignore_errors=True)
         try:
@@ -96,19 +107,40 @@ class Release:
             os.rename(beside, self.path)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-            os.unlink(archive)
-        return download.received
 
     def _unpack(self, archive, target):
         os.makedirs(target, mode=0o755)
-        packer = "zstd" if self.asset.endswith("zst") else "gzip"
-        rc, dummy, err = self._run(["tar", "--extract", "--no-same-owner", "--use-compress-program", packer,
-                                    "--file", archive, "--directory", target])
+        extract = ["tar", "--extract", "--no-same-owner", "--directory", target]
+        if self.asset.endswith("zst") and not shutil.which("zstd"):
+            rc, err = _unpack_by_library(archive, extract + ["--file", "-"])
+        else:
+            packer = "zstd" if self.asset.endswith("zst") else "gzip"
+            rc, dummy, err = self._run(extract + ["--use-compress-program", packer, "--file", archive])
         if rc:
             raise LocalModelsError("%s cannot be unpacked into %s: %s" % (self.asset, target, " ".join(err.split())[-300:]),
                                    "Check the free space there")
         if not os.access(os.path.join(target, "bin", "ollama"), os.X_OK):
             raise LocalModelsError("%s holds no bin/ollama" % self.url, "Check ollama_release_url")
+
+
+def can_unpack_zstd():
+    """Whether this host can unpack .tar.zst: by the command, or by the library alone."""
+    return shutil.which("zstd") is not None or _unzstd.available()
+
+
+def _unpack_by_library(archive, extract):
+    """Run the command `extract` (list of str), which reads a tar file from its input. Returns (rc, stderr)."""
+    with tempfile.TemporaryFile() as said, open(archive, "rb") as packed:
+        tar = subprocess.Popen(extract, stdin=subprocess.PIPE, stderr=said)
+        problem = ""
+        try:
+            with tar.stdin:
+                _unzstd.unpack(packed, tar.stdin)
+        except (OSError, _unzstd.Damaged) as stopped:  # where tar ended first, it says itself why
+            problem = str(stopped)
+        rc = tar.wait()
+        said.seek(0)
+        return rc or bool(problem), said.read().decode("utf-8", "replace") or problem
 
 
 def folder(install_dir, version):

@@ -13,7 +13,7 @@ description:
   - Downloads the release archive on the managed host, compares its SHA-256, unpacks it beside its place and renames it, so a folder with the
     name of a version always holds the whole release.
   - A download goes on where an earlier one stopped, also one of an earlier play. Proxy variables of the task's environment apply.
-  - Releases from 0.14.0 on are packed with zstd, which must be installed.
+  - Releases from 0.14.0 on are packed with zstd. Where the command is not installed its library, libzstd.so.1, is enough.
   - Nothing that runs is touched. See M(localmodels.fastgpt.ollama_service) for that.
 attributes:
   check_mode:
@@ -34,6 +34,7 @@ options:
     description:
       - Where releases are published. The archive is expected at C(URL/vVERSION/ollama-linux-ARCH.tar.zst) (C(.tgz) before 0.14.0), its checksum in
         C(sha256sum.txt) beside it.
+      - An absolute path or a C(file://) address of a folder on the managed host will do, such as the folder C(releases) of a bundle.
     type: str
     default: https://github.com/ollama/ollama/releases/download
   checksum:
