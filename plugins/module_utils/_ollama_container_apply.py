@@ -123,8 +123,8 @@ class ContainerHost:
             outcome = self._put_back()
         except (LocalModelsError, OSError) as second:
             outcome = "Putting back what ran before failed too: %s" % getattr(second, "what", second)
-        what = getattr(problem, "what", str(problem))
-        return LocalModelsError("%s. %s. Its last log lines:\n  %s\n" % (what, outcome, said), getattr(problem, "mend", ""))
+        what = ". ".join(filter(None, (getattr(problem, "what", str(problem)), outcome, getattr(problem, "mend", ""))))
+        return LocalModelsError(what, "Its last log lines:\n  " + said)
 
     def _put_back(self):
         ran = self.undo.unfinished()["container"]

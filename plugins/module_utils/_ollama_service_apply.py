@@ -10,6 +10,7 @@ import os
 import platform
 import pwd
 import shutil
+import time
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _answer, _process, _release, _systemd, _undo
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
@@ -45,6 +46,7 @@ class ServiceHost:
         self._run = run
         self._proc = proc
         self.wanted = wanted
+        self._begun = 0
         self.service = _systemd.Service(run, SERVICE)
         self.undo = _undo.Undo(os.path.join(wanted.install_dir, "undo.json"),
                                [wanted.unit_path, wanted.drop_in_path, wanted.link],
@@ -89,6 +91,7 @@ class ServiceHost:
     def apply(self, found):
         """Make it so. Returns whether the server was restarted. Raises LocalModelsError after putting things back."""
         wanted = self.wanted
+        self._begun = time.time()
         self.undo.begin({"active": found.unit["ActiveState"], "enabled": found.unit["UnitFileState"]})
         try:
             self._make_store()
@@ -140,14 +143,14 @@ class ServiceHost:
 
     def _back(self, problem):
         """Put back what was there before the first change; the LocalModelsError that tells the whole story."""
-        lines = self.service.journal(JOURNAL_LINES)
+        lines = self.service.journal(JOURNAL_LINES, self._begun)
         said = "\n  ".join(scrub(line) for line in lines) or "(the journal holds none)"
         try:
             outcome = self._put_back()
         except (LocalModelsError, OSError) as second:
             outcome = "Putting back what ran before failed too: %s" % getattr(second, "what", second)
-        what = getattr(problem, "what", str(problem))
-        return LocalModelsError("%s. %s. Its last log lines:\n  %s\n" % (what, outcome, said), getattr(problem, "mend", ""))
+        what = ". ".join(filter(None, (getattr(problem, "what", str(problem)), outcome, getattr(problem, "mend", ""))))
+        return LocalModelsError(what, "Its last log lines:\n  " + said)
 
     def _put_back(self):
         before = self.undo.unfinished()

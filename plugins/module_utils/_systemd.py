@@ -79,9 +79,10 @@ class Service:
     def stop(self):
         self._call("stop", self.name)
 
-    def journal(self, lines):
-        """The last `lines` (int) log lines of the unit, as list of str; empty where there is no journal."""
-        rc, out, dummy = self._run(["journalctl", "--unit", self.name, "--lines", str(lines), "--no-pager", "--output", "cat"])
+    def journal(self, lines, since):
+        """The last `lines` (int) log lines of the unit since a time (seconds since 1970); empty where there is no journal."""
+        rc, out, dummy = self._run(["journalctl", "--unit", self.name, "--since", "@%d" % since, "--lines", str(lines),
+                                    "--no-pager", "--output", "cat"])
         return [line for line in out.splitlines() if line.strip()] if rc == 0 else []
 
     def _call(self, *arguments):
