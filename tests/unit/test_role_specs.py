@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a role says about its variables is what it does: options equal defaults, and every variable is used."""
+"""What a role's files say about its variables agrees: defaults, argument_specs, README, and the tasks that use them."""
 
 from __future__ import annotations
 
@@ -10,36 +10,74 @@ import re
 import pytest
 import yaml
 
-ROLES = pathlib.Path(__file__).parents[2] / "roles"
-# Names that all roles share; they have no prefix and no default in any of them.
-SHARED = {"local_models", "fastgpt_project_dir"}
+ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
+NAMES = sorted(path.name for path in ROLES.iterdir())
+HEADINGS = ["Requirements", "Role Variables", "Example Playbook", "Idempotency", "Roll-back", "Check mode"]
+SHARED = {"local_models"}  # the one list that people type; it has no default
 
 
-def load(role, part):
-    return yaml.safe_load((ROLES / role / part / "main.yml").read_text()) or {}
+def load(role, path):
+    return yaml.safe_load((ROLES / role / path).read_text())
 
 
 def options(role):
-    spec = yaml.safe_load((ROLES / role / "meta" / "argument_specs.yml").read_text())
-    return spec["argument_specs"]["main"]["options"]
+    return load(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
 
 
-@pytest.fixture(params=sorted(path.name for path in ROLES.iterdir() if path.is_dir()))
-def role(request):
-    return request.param
+def test_roles_are_found():
+    assert "ollama" in NAMES and len(NAMES) >= 5
 
 
-def test_options_equal_defaults(role):
-    declared = {name: option.get("default") for name, option in options(role).items() if name not in SHARED and not option.get("required")}
-    assert declared == load(role, "defaults")
+@pytest.mark.parametrize("role", NAMES)
+def test_argument_specs_hold_the_very_defaults(role):
+    declared = {name: option["default"] for name, option in options(role).items() if "default" in option}
+    assert load(role, "defaults/main.yml") == declared
 
 
-def test_variables_carry_the_name_of_the_role(role):
-    assert [name for name in load(role, "defaults") if not name.startswith(role + "_")] == []
+@pytest.mark.parametrize("role", NAMES)
+def test_an_option_without_default_is_required_and_told(role):
+    for name, option in options(role).items():
+        assert ("default" in option) != option.get("required", False), name
+        assert option.get("description"), name
 
 
+@pytest.mark.parametrize("role", NAMES)
+def test_variables_carry_the_roles_name(role):
+    assert [name for name in options(role) if not name.startswith(role + "_") and name not in SHARED] == []
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_readme_tells_of_each_variable_once_and_of_no_other(role):
+    text = (ROLES / role / "README.md").read_text()
+    rows = [row.split("|")[1] for row in text.splitlines() if row.startswith("| `")]
+    told = [name for row in rows for name in re.findall(r"`(%s_\w+|local_models)`" % role, row)]
+    assert sorted(told) == sorted(options(role))
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_readme_has_the_headings_in_their_order(role):
+    text = (ROLES / role / "README.md").read_text()
+    assert re.findall(r"(?m)^## (.*)$", text) == HEADINGS
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_plain_defaults_stand_in_the_readme_as_they_are(role):
+    text = (ROLES / role / "README.md").read_text()
+    for name, value in load(role, "defaults/main.yml").items():
+        row = re.search(r"(?m)^\| [^|]*`%s`[^|]*\| ([^|]*) \|" % name, text).group(1)
+        if isinstance(value, (bool, int)):
+            assert row == "`%s`" % str(value).lower(), name
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_meta_says_what_galaxy_wants_to_know(role):
+    info = load(role, "meta/main.yml")["galaxy_info"]
+    assert info["license"] == "GPL-3.0-or-later" and str(info["min_ansible_version"]).startswith("2.17") and info["description"]
+
+
+@pytest.mark.parametrize("role", NAMES)
 def test_every_variable_is_used(role):
     tasks = "".join(path.read_text() for path in (ROLES / role / "tasks").glob("*.yml"))
     defaults = (ROLES / role / "defaults" / "main.yml").read_text()
     words = set(re.findall(r"\w+", tasks)) | set(re.findall(r"\w+", " ".join(re.findall(r"{{.*?}}", defaults))))
-    assert sorted(set(load(role, "defaults")) - words) == []
+    assert sorted(set(load(role, "defaults/main.yml")) - words) == []

@@ -1,0 +1,110 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Examples use what is there, groups hold who shares options, and files can be read in one go."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import re
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NAMESPACE = "localmodels.fastgpt."
+MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py"))
+RUNTIME = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text())
+GROUPS = RUNTIME["action_groups"]
+# They make a server instead of talking to one, and are told nothing of its address; see meta/runtime.yml.
+MAKERS = {"ollama_container", "ollama_release", "ollama_service"}
+
+
+def module(name):
+    return importlib.import_module("ansible_collections.localmodels.fastgpt.plugins.modules." + name)
+
+
+def documentation(name):
+    return yaml.safe_load(module(name).DOCUMENTATION)
+
+
+def fragment(name):
+    found = importlib.import_module("ansible_collections.localmodels.fastgpt.plugins.doc_fragments." + name)
+    return yaml.safe_load(found.ModuleDocFragment.DOCUMENTATION)["options"]
+
+
+def options(name):
+    """All options (dict) that the documentation of a module tells, those of its fragments included."""
+    doc = documentation(name)
+    found = dict(doc.get("options", {}))
+    for part in doc.get("extends_documentation_fragment", []):
+        found.update(fragment(part[len(NAMESPACE):]))
+    return found
+
+
+def unknown(given, known, where=""):
+    """Paths (list of str) in `given`, as somebody typed it, that `known` (documented options) does not have."""
+    found = []
+    for key, value in given.items():
+        if key not in known:
+            found.append(where + key)
+        elif "suboptions" in known[key]:
+            for item in value if isinstance(value, list) else [value]:
+                found += unknown(item, known[key]["suboptions"], where + key + ".") if isinstance(item, dict) else []
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_are_tasks_with_options_that_exist(name):
+    tasks = yaml.safe_load(module(name).EXAMPLES)
+    calls = [task for task in tasks if NAMESPACE + name in task]
+    assert calls
+    for task in tasks:
+        assert task["name"]
+        (action,) = [key for key in task if "." in key]
+        if action.startswith(NAMESPACE):
+            known = options(action[len(NAMESPACE):])
+            given = task[action] or {}
+            assert unknown(given, known) == []
+            assert [key for key, option in known.items() if option.get("required") and key not in given] == []
+
+
+def test_an_unknown_option_is_seen():
+    known = {"channels": {"suboptions": {"name": {}}}}
+    assert unknown({"chanels": 1, "channels": [{"nmae": "x"}]}, known) == ["chanels", "channels.nmae"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_says_what_it_returns_and_how_it_behaves(name):
+    doc, returned = documentation(name), yaml.safe_load(module(name).RETURN)
+    assert {"check_mode", "diff_mode"} <= set(doc["attributes"]) and doc["version_added"] == "0.1.0"
+    for key, value in returned.items():
+        assert value["description"] and value["returned"] and value["type"], key
+
+
+def test_each_module_is_in_one_action_group_or_makes_a_server():
+    grouped = [name for group in GROUPS.values() for name in group]
+    assert sorted(grouped + sorted(MAKERS)) == MODULES
+    assert RUNTIME["requires_ansible"] == ">=2.17.0"
+
+
+@pytest.mark.parametrize("group, name", [(group, name) for group, names in GROUPS.items() for name in names])
+def test_a_modules_documentation_names_its_group_and_takes_what_the_group_shares(group, name):
+    assert documentation(name)["attributes"]["action_group"]["membership"] == [NAMESPACE + group]
+    assert {"ollama": "url", "aiproxy": "aiproxy_url", "fastgpt": "project_dir"}[group] in options(name)
+
+
+def test_what_is_shipped_can_be_read_in_one_go():
+    shipped = [path for folder in ("plugins", "roles", "playbooks", "meta") for path in (ROOT / folder).rglob("*")
+               if path.suffix in (".py", ".yml")]
+    assert len(shipped) > 60
+    assert [str(path) for path in shipped if len(path.read_text().splitlines()) > 400] == []
+    code = [path for path in shipped if path.suffix == ".py"]
+    assert [str(path) for path in code if "SPDX-License-Identifier: GPL-3.0-or-later" not in path.read_text()[:400]] == []
+
+
+def test_nothing_that_is_shipped_knows_of_the_lab():
+    word = re.compile(r"(?i)\bstand-?ins?\b|\bLAB_|/_lab|\bregistry\.lab\b|molecule|/work/|/tmp/")
+    shipped = [path for folder in ("plugins", "roles", "playbooks", "meta") for path in (ROOT / folder).rglob("*")
+               if path.suffix in (".py", ".yml", ".md")]
+    assert [(str(path), word.search(path.read_text()).group()) for path in shipped if word.search(path.read_text())] == []
