@@ -51,6 +51,7 @@ def way(ollama, caller_host, caller_network_mode=""):
     Raises NoWay with the reason, such as an address that means the container itself.
     """
     if ollama["host"] != caller_host:
+        _refuse_deaf(ollama, "another machine", "0.0.0.0:%s behind a firewall" % ollama["port"])
         return Way(url(_outside(ollama), ollama["port"]))
     if caller_network_mode == "host":
         # The caller sees what its machine sees: a published port, or Ollama itself, on loopback.
@@ -61,7 +62,8 @@ def way(ollama, caller_host, caller_network_mode=""):
                 caller_network_mode, ollama["network"]),
                 "Remove network_mode from it, so that it has networks of its own")
         return Way(url(ollama["container"], OLLAMA_PORT), network=ollama["network"])
-    _refuse_deaf(ollama)
+    _refuse_deaf(ollama, "a container", "the one of the Docker bridge (172.17.0.1:%s) or 0.0.0.0:%s behind a firewall" % (
+        ollama["port"], ollama["port"]))
     return Way(url(DOCKER_HOST, ollama["port"]), extra_host=DOCKER_HOST)
 
 
@@ -104,14 +106,14 @@ def _outside(ollama):
     return address
 
 
-def _refuse_deaf(ollama):
-    """An Ollama bound to loopback hears nothing that comes from a container of the same machine."""
+def _refuse_deaf(ollama, caller, better):
+    """An Ollama bound to loopback hears nothing that comes from a container of its machine, or from another machine."""
     listens = str(ollama.get("listen") or "").rpartition(":")[0]
     if listens and is_loopback(listens):
-        raise NoWay("Ollama on %s listens on %s only, and a container cannot call there: its own loopback is another one" % (
-            ollama["host"], ollama["listen"]),
-            "Set ollama_listen to an address that containers reach, such as the one of the Docker bridge "
-            "(172.17.0.1:%s) or 0.0.0.0:%s behind a firewall" % (ollama["port"], ollama["port"]))
+        raise NoWay("Ollama on %s listens on %s only, and %s cannot call there: its own loopback is another one" % (
+            ollama["host"], ollama["listen"], caller),
+            "Set ollama_listen of host %s to an address that it reaches, such as %s; with a reverse proxy in front of it, set "
+            "ollama_address" % (ollama["host"], better))
 
 
 def _address(text):

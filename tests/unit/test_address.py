@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _address
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import NoWay, Way, way
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._places import place
 
 
 def ollama(**changes):
@@ -52,6 +53,17 @@ def test_loopback_is_refused_with_the_reason(address):
 def test_an_address_to_listen_on_is_none_to_call(address):
     with pytest.raises(NoWay, match="nobody can call it"):
         way(ollama(host="gpu1", address=address), "box")
+
+
+@pytest.mark.parametrize("provider", ["docker", "host"])
+def test_an_ollama_on_another_machine_that_hears_only_itself(provider):
+    with pytest.raises(NoWay, match="listens on 127.0.0.1:11434 only, and another machine cannot call there"):
+        way(ollama(host="gpu1", provider=provider, address="192.0.2.7", listen="127.0.0.1:11434"), "box")
+
+
+def test_an_address_that_was_given_is_believed():
+    behind_a_proxy = place("gpu1", {"ollama_address": "192.0.2.7"})
+    assert way(behind_a_proxy, "box").url == "http://192.0.2.7:11434"
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:11434", "localhost:11434", "[::1]:11434"])
