@@ -11,7 +11,7 @@ from __future__ import annotations
 import urllib.parse
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import is_any, is_loopback
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._aiproxy import CHAT, DISABLED, EMBEDDING, ENABLED, one_named
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._aiproxy import CHAT, DISABLED, EMBEDDING, ENABLED, HOP, one_named
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 
 KINDS = {"chat": CHAT, "embedding": EMBEDDING}
@@ -75,16 +75,23 @@ def _read_item(item):
     return Wanted(name, "present", item["type"], _read_models(name, item["models"]), dict(given, base_url=base_url), item["enabled"])
 
 
-def _check_address(name, type_name, base_url):
+def check_address(hop, channel, base_url):
+    """The parts of a channel's base_url (str), as urllib splits it. Raises LocalModelsError where it cannot lead from the
+    gateway's container to a server. hop: name of the gateway for people."""
     parts = urllib.parse.urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise LocalModelsError("Channel %s has the base_url %r, which is no http URL" % (name, base_url),
-                               "Give the address by which AI Proxy's container reaches the server, such as http://ollama:11434")
+        raise LocalModelsError("Channel %s has the base_url %r, which is no http URL" % (channel, base_url),
+                               "Give the address by which %s's container reaches the server, such as http://ollama:11434" % hop)
     if is_loopback(parts.hostname) or is_any(parts.hostname):
         raise LocalModelsError(
-            "Channel %s has the base_url %s, and inside AI Proxy's container that is the container itself" % (name, base_url),
+            "Channel %s has the base_url %s, and inside %s's container that is the container itself" % (channel, base_url, hop),
             "Give the name of Ollama's container in a common Docker network (http://ollama:11434), "
             "http://host.docker.internal:11434 with extra_hosts, or the address of the machine")
+    return parts
+
+
+def _check_address(name, type_name, base_url):
+    parts = check_address(HOP, name, base_url)
     if type_name == "ollama" and parts.path.endswith(VERSION_PATHS):
         raise LocalModelsError(
             "Channel %s of type ollama has the base_url %s, and AI Proxy adds /api/chat itself: Ollama would answer 404" % (name, base_url),

@@ -1,7 +1,7 @@
 # Copyright (c) localmodels contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stood behind AI Proxy while it was recorded: an Ollama with two tiny models, and hosts that answer wrongly."""
+"""What stood behind AI Proxy and one-api while they were recorded: an Ollama with two tiny models, and hosts that answer wrongly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Upstream:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Below /q and /p like at the root; /s/<code> answers that code, /html a web page, /oai as OpenAI would."""
+    """Below /q and /p like at the root; /s/<code> answers that code, /html a web page, /oai and /openai an error in
+    OpenAI's form. A path with // is redirected, as Ollama does."""
 
     protocol_version = "HTTP/1.1"
 
@@ -49,12 +50,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.say(200, "<html><body>welcome</body></html>", "text/html")
         elif path.startswith("/oai/"):
             self.say(404, {"error": {"message": "Not Found", "type": "invalid_request_error"}})
+        elif path.startswith("/openai/"):
+            self.say(404, {"error": {"message": "Not Found", "type": "NotFoundError", "param": "", "code": 404}})
+        elif path.startswith("//"):
+            self.say(307, "", "text/plain")
         elif path in ("/api/chat", "/api/generate", "/api/embed", "/v1/chat/completions", "/v1/embeddings"):
             self.ollama(path, asked)
         else:
             self.say(404, "404 page not found", "text/plain")
 
     def ollama(self, path, asked):
+        if ":" not in asked["model"]:
+            asked["model"] += ":latest"
         embeds = asked["model"] == "tiny-embed:latest"
         if asked["model"] not in ("tiny:latest", "tiny-embed:latest"):
             self.say(404, {"error": "model '%s' not found" % asked["model"]})
@@ -71,7 +78,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             choice = {"index": 0, "message": {"role": "assistant", "content": "".join(WORDS)}, "finish_reason": "length"}
             self.say(200, {"id": "chatcmpl-728", "object": "chat.completion", "created": 1, "model": asked["model"],
                            "system_fingerprint": "fp_ollama", "choices": [choice],
-                           "usage": {"prompt_tokens": 52, "completion_tokens": 6, "total_tokens": 58}})
+                           "usage": {"prompt_tokens": 52, "completion_tokens": 6, "total_tokens": 58}}, "application/json")
         else:
             self.talk(asked, chat=path == "/api/chat")
 
