@@ -1,0 +1,264 @@
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each way of using Ollama wants of FastGPT's compose project: aiproxy, one_api, direct. Internal to this collection. Pure.
+
+Which variables win in which version: the reference, section 2 (packages/service/core/ai/config.ts of FastGPT).
+"""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _project
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import HOST_GATEWAY, way
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_intents import Intent
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+
+PATHS = ("aiproxy", "one_api", "direct")
+FIRST_KNOWN = (4, 6)  # older ones call their variables otherwise
+FIRST_WITH_AIPROXY = (4, 8, 23)
+FIRST_WITHOUT_ONEAPI_URL = (4, 8, 20)
+FIRST_WITH_AIPROXY_ONLY = (4, 17)
+# FastGPT sends no request without a key, and Ollama takes any (reference, section 2).
+ANY_KEY = "ollama"
+
+LISTS = ("NO_PROXY", "no_proxy")
+_SHOWN = ("AIPROXY_API_ENDPOINT", "OPENAI_BASE_URL", "ONEAPI_URL") + LISTS
+_HIDDEN = ("AIPROXY_API_TOKEN", "CHAT_API_KEY")
+_ONE_API = re.compile(r"one-?api|new-?api|one-?hub")
+
+
+class WrongPath(LocalModelsError):
+    """This FastGPT cannot be led this way."""
+
+
+class Wanted:
+    """intents: list of Intent. urls: {inventory host: URL by which Ollama is reached}. caller: name (str) of the service whose
+    container calls Ollama, or None where that is no service of this project. touched: names (list) of services that differ."""
+
+    def __init__(self, intents, urls, caller):
+        self.intents = list(dict.fromkeys(intents))
+        self.urls = urls
+        self.caller = caller
+        self.touched = sorted({one.service for one in self.intents if one.service})
+
+
+def facts(config, project):
+    """What the controller has to know to decide: dict without secrets.
+
+    config: the effective project as the operator's own files tell it (dict). project: its _project.Project.
+    """
+    services = {name: _service_facts(service, config["services"][name], project.networks)
+                for name, service in project.services.items()}
+    apps = sorted(app.name for app in project.apps)
+    return {
+        "folder": project.folder,
+        "version": project.version,
+        "apps": apps,
+        "gateway": project.gateway.name if project.gateway else None,
+        "one_api": _own_one_api(services, apps, project),
+        "networks": project.networks,
+        "services": services,
+    }
+
+
+def wanted(found, path, ollamas, host, one_api=None):
+    """Wanted for a path.
+
+    found: facts(). ollamas: list of dict (see _address.way). host: inventory name of FastGPT's machine.
+    one_api: {"url": by which FastGPT's containers reach it, without /v1, "network": Docker network to join or "", "key": str};
+    None or without url: the one-api service that the project has itself. Raises WrongPath, _address.NoWay, NoSuchService.
+    """
+    numbers = _project.version_numbers(found["version"])
+    if path == "aiproxy":
+        return _aiproxy(found, numbers, ollamas, host)
+    _refuse_by_version(found, path, numbers)
+    if path == "direct":
+        return _direct(found, numbers, ollamas, host)
+    return _one_api(found, numbers, ollamas, host, one_api or {})
+
+
+def _aiproxy(found, numbers, ollamas, host):
+    if numbers and numbers < FIRST_WITH_AIPROXY:
+        raise WrongPath("FastGPT %s has no AI Proxy; it came with 4.8.23" % found["version"],
+                        "Use the path one_api or direct (fastgpt_compose_path), or upgrade FastGPT")
+    apps = [found["services"][name] for name in found["apps"]]
+    if found["gateway"] is None:
+        raise _project.NoSuchService(
+            "No service in %s is AI Proxy; AIPROXY_API_ENDPOINT of FastGPT %s is %s" % (
+                found["folder"], found["version"] or "", apps[0]["variables"].get("AIPROXY_API_ENDPOINT") or "not set"),
+            "Official files have AI Proxy from 4.9.0 on: upgrade the project, or set AIPROXY_API_ENDPOINT to the service "
+            "that runs it, or use the path one_api or direct (fastgpt_compose_path)")
+    for app in apps:
+        for name in ("AIPROXY_API_ENDPOINT", "AIPROXY_API_TOKEN"):
+            if not app["variables"].get(name):
+                raise WrongPath(
+                    "%s of service %s is not set, so FastGPT does not call AI Proxy" % (name, app["name"]),
+                    "Set it in the compose file: AIPROXY_API_ENDPOINT to http://%s:3000, AIPROXY_API_TOKEN to the ADMIN_KEY of "
+                    "service %s" % (found["gateway"], found["gateway"]))
+    gateway = found["services"][found["gateway"]]
+    owner = _networked(found, gateway)
+    ways = _ways(ollamas, host, owner)
+    intents = _reaching(found, owner, ways) + _bypassing(gateway, _hosts(ways.values()))
+    for app in apps:
+        called = _project.endpoint_host(app["variables"]["AIPROXY_API_ENDPOINT"]) or ""
+        intents += _bypassing(app, [called] if called.lower() in gateway["names"] else [])
+    return Wanted(intents, {name: one.url for name, one in ways.items()}, owner["name"])
+
+
+def _direct(found, numbers, ollamas, host):
+    if len(ollamas) != 1:
+        raise WrongPath("FastGPT itself can call one Ollama, and %d are declared" % len(ollamas),
+                        "Keep one, or use the path aiproxy or one_api (fastgpt_compose_path)")
+    intents, ways = [], {}
+    for app in [found["services"][name] for name in found["apps"]]:
+        owner = _networked(found, app)
+        ways = _ways(ollamas, host, owner)
+        intents += _calling(app, numbers, next(iter(ways.values())).url, ANY_KEY)
+        intents += _reaching(found, owner, ways) + _bypassing(app, _hosts(ways.values()))
+    return Wanted(intents, {name: one.url for name, one in ways.items()}, found["apps"][0])
+
+
+def _one_api(found, numbers, ollamas, host, given):
+    apps = [found["services"][name] for name in found["apps"]]
+    if given.get("url"):
+        intents = []
+        for app in apps:
+            owner = _networked(found, app)
+            if given.get("network") and owner["network_mode"]:
+                raise WrongPath("Service %s has network_mode: %s and cannot join the Docker network %s of one-api" % (
+                    owner["name"], owner["network_mode"], given["network"]),
+                    "Remove network_mode, or give an address of one-api that this service reaches")
+            intents += _calling(app, numbers, given["url"].rstrip("/"), given["key"])
+            intents += _joining(found, owner, [given["network"]] if given.get("network") else [])
+            intents += _bypassing(app, [_project.endpoint_host(given["url"])])
+        return Wanted(intents, {one["host"]: way(one, host).url for one in ollamas}, None)
+    if found["one_api"] is None:
+        raise _project.NoSuchService(
+            "No service in %s is the one-api that FastGPT calls (OPENAI_BASE_URL: %s)" % (
+                found["folder"], apps[0]["variables"].get("OPENAI_BASE_URL") or "not set"),
+            "Run role localmodels.fastgpt.one_api first, or give the address of yours")
+    service = found["services"][found["one_api"]]
+    owner = _networked(found, service)
+    ways = _ways(ollamas, host, owner)
+    intents = [intent for app in apps for intent in _without_aiproxy(app, numbers)]
+    intents += _reaching(found, owner, ways) + _bypassing(service, _hosts(ways.values()))
+    for app in apps:
+        intents += _bypassing(app, [_project.endpoint_host(app["variables"]["OPENAI_BASE_URL"])])
+    return Wanted(intents, {name: one.url for name, one in ways.items()}, owner["name"])
+
+
+def _refuse_by_version(found, path, numbers):
+    if not numbers:
+        raise WrongPath(
+            "Which version FastGPT is cannot be told from its image, and the path %s exists only before 4.17" % path,
+            "Start FastGPT, so that its version can be read, or name it as the image's tag; or use the path aiproxy")
+    if numbers < FIRST_KNOWN:
+        raise WrongPath("FastGPT %s is older than 4.6, and its variables have other names" % found["version"], "Upgrade FastGPT")
+    if numbers >= FIRST_WITH_AIPROXY_ONLY:
+        raise WrongPath(
+            "FastGPT %s calls AI Proxy only: OPENAI_BASE_URL and CHAT_API_KEY went with 4.17.0, and it does not start "
+            "without AIPROXY_API_ENDPOINT" % found["version"],
+            "Use fastgpt_compose_path: aiproxy, which needs one channel of type Ollama and nothing else")
+
+
+def _calling(app, numbers, url, key):
+    """Intents that let FastGPT send every request to url (without /v1), with that key."""
+    found = _without_aiproxy(app, numbers)
+    if app["variables"].get("OPENAI_BASE_URL") != url + "/v1":
+        found.append(Intent("variable", app["name"], "OPENAI_BASE_URL", url + "/v1"))
+    found.append(Intent("variable", app["name"], "CHAT_API_KEY", key))
+    return found
+
+
+def _without_aiproxy(app, numbers):
+    """Intents that empty what goes before OPENAI_BASE_URL and CHAT_API_KEY.
+
+    Both of AI Proxy's: until 4.14.17 its token is used as the key even where the endpoint is empty. Emptied, and not
+    removed: compose cannot remove an entry of a list from another file, and FastGPT takes empty for unset.
+    """
+    names = ["AIPROXY_API_ENDPOINT", "AIPROXY_API_TOKEN"]
+    if numbers < FIRST_WITHOUT_ONEAPI_URL:
+        names.append("ONEAPI_URL")
+    return [Intent("variable", app["name"], name, "") for name in names if app["variables"].get(name, "") != ""]
+
+
+def _ways(ollamas, host, owner):
+    return {one["host"]: way(one, host, owner["network_mode"]) for one in ollamas}
+
+
+def _reaching(found, service, ways):
+    """Intents that let a service's container reach each Ollama: its networks, then its names."""
+    intents = _joining(found, service, sorted({one.network for one in ways.values() if one.network}))
+    names = sorted({one.extra_host for one in ways.values() if one.extra_host} - set(service["extra_hosts"]))
+    return intents + [Intent("host", service["name"], name, HOST_GATEWAY) for name in names]
+
+
+def _joining(found, service, names):
+    missing = [name for name in names if name not in service["networks"].values()]
+    keys = {name: key for key, name in found["networks"].items()}
+    # A service without `networks` is in `default`, and would leave it with the first network that a file names.
+    intents = [Intent("network", service["name"], "default")] if missing and "default" in service["networks"] else []
+    for name in missing:
+        key = keys.get(name)
+        if key is None:
+            key = name if name not in found["networks"] else "localmodels_" + name
+            intents.append(Intent("declared", "", key, name))
+        intents.append(Intent("network", service["name"], key))
+    return intents
+
+
+def _bypassing(service, hosts):
+    """Intents that keep a service's calls to hosts away from its proxy: its lists completed, or made where it has none."""
+    lists = [name for name in LISTS if service["variables"].get(name) is not None]
+    if not lists:
+        return [Intent("variable", service["name"], name, ",".join(hosts)) for name in LISTS if service["proxied"] and hosts]
+    intents = []
+    for name in lists:
+        value = service["variables"][name]
+        entries = {entry.strip().lower() for entry in value.split(",")}
+        missing = ",".join(host for host in hosts if host.lower() not in entries and "*" not in entries)
+        # One empty list hides the other from Node.js, so it is completed too, unless there is no proxy at all.
+        if missing and not value.strip() and (service["proxied"] or any(service["variables"][other] for other in lists)):
+            intents.append(Intent("variable", service["name"], name, missing))
+        elif missing and value.strip():
+            added = missing if value.rstrip().endswith(",") else "," + missing
+            intents.append(Intent("listed", service["name"], name, value + added, added))
+    return intents
+
+
+def _hosts(ways):
+    return list(dict.fromkeys(_project.endpoint_host(one.url) for one in ways))
+
+
+def _networked(found, service):
+    """The service whose networks a service uses: itself, or the one that its network_mode names."""
+    mode = service["network_mode"]
+    if mode.startswith("container:"):
+        raise WrongPath("Service %s uses the network of a container that this project does not know (network_mode: %s)" % (
+            service["name"], mode), "Give it networks of its own")
+    return found["services"][mode.partition(":")[2]] if mode.startswith("service:") else service
+
+
+def _own_one_api(services, apps, project):
+    """Name of the project's own one-api service that every FastGPT calls, or None."""
+    called = [_project.endpoint_host(services[app]["variables"].get("OPENAI_BASE_URL") or "") or "" for app in apps]
+    return next((name for name, one in sorted(services.items()) if _ONE_API.search(_project.image_name(project.services[name].image))
+                 and all(host.lower() in one["names"] for host in called)), None)
+
+
+def _service_facts(service, spec, networks):
+    environment = spec.get("environment") or {}
+    variables = {name: environment[name] for name in _SHOWN if name in environment}
+    variables.update({name: environment[name] and "(set)" for name in _HIDDEN if name in environment})
+    aliases = [alias for end in (spec.get("networks") or {}).values() for alias in (end or {}).get("aliases") or ()]
+    return {
+        "name": service.name,
+        "names": sorted({name.lower() for name in [service.name, spec.get("container_name"), spec.get("hostname")] + aliases if name}),
+        "network_mode": service.network_mode,
+        "networks": {key: networks.get(key, key) for key in spec.get("networks") or {}},
+        "extra_hosts": _project.split_extra_hosts(spec.get("extra_hosts")),
+        "variables": variables,
+        "proxied": any(environment.get(name) for name in _project.PROXY_VARIABLES),
+    }
