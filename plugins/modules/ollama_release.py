@@ -21,6 +21,7 @@ attributes:
     description: Reads the checksum of a release that is not there yet, so a version that does not exist is found out.
   diff_mode:
     support: none
+    description: A release is there or not, which is all there is to see.
 options:
   version:
     description: The release, such as V(0.32.15).
@@ -79,7 +80,7 @@ import platform
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub, url_passwords
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_settings import parse_version
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._release import Release
 
@@ -95,6 +96,7 @@ def main():
         supports_check_mode=True,
     )
     params = module.params
+    module.no_log_values.update(url_passwords(params["url"]))  # Ansible shows a module's options from -vvv on
     try:
         release = Release(runner(module), parse_version(params["version"]), params["install_dir"].rstrip("/"), params["url"],
                           params["checksum"], platform.machine())
