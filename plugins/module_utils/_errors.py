@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 _USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/@\s]+@")
+_URL_PASSWORD = re.compile(r"://[^/@:\s]*:([^/@\s]+)@")
 _BEARER = re.compile(r"(?i)\b(bearer\s+)[^\s\"',}\\]+")
 
 
@@ -20,6 +21,11 @@ def scrub(text, secrets=()):
         text = text.replace(secret, "***")
     text = _USERINFO.sub(r"\g<scheme>***@", text)
     return _BEARER.sub(r"\1***", text)
+
+
+def url_passwords(text):
+    """The passwords (list of str) in the URLs of `text` (str)."""
+    return _URL_PASSWORD.findall(text)
 
 
 class LocalModelsError(Exception):

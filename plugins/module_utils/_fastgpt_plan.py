@@ -208,6 +208,12 @@ def _refuse_useless(key, name, models, flags):
                                % (name, key, "an active model" if model.get("isActive") else "an inactive model", model.get("type"), kind))
 
 
+def secret_values(models):
+    """What must not be shown of the models (list of dict) that somebody declared: list of str."""
+    parts = [part for model in models for part in (model.get("metadata"), model.get("initial")) if part]
+    return [str(part[key]) for part in parts for key in SECRET_KEYS if part.get(key)]
+
+
 def _masked(part):
     return {key: "***" if key in SECRET_KEYS and value else value for key, value in part.items()}
 

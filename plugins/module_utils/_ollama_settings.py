@@ -13,7 +13,7 @@ import ipaddress
 import json
 import re
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub, url_passwords
 
 DEFAULT_PORT = 11434
 
@@ -34,6 +34,7 @@ _DURATION = re.compile(r"^-?(\d+|(\d+(\.\d+)?(ns|us|ms|s|m|h))+)$")
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _VERSION = re.compile(r"^\d+\.\d+\.\d+(-rc\d+)?$")
 # Environment="NAME=value" of a unit, NAME: "value" of a compose file.
+_SECRET_NAME = re.compile(r"(?i)(?:key|token|secret|password|passwd)$")
 _SECRET_LINE = re.compile(r"(?im)(?P<name>\b\w*(?:key|token|secret|password|passwd)(?:=|: ))(?P<value>.*?)(?P<end>\"?)$")
 
 
@@ -130,6 +131,13 @@ def masked(text):
     """A unit or compose file (str) as it may be shown: without values of variables that end in KEY, TOKEN and the like,
     and without passwords in URLs."""
     return scrub(_SECRET_LINE.sub(r"\g<name>***\g<end>", text))
+
+
+def secret_values(given):
+    """What must not be shown of the declared variables {name: value}, before they are checked: list of str."""
+    texts = {str(name): str(value) for name, value in given.items() if value not in (None, "")}
+    named = [text for name, text in texts.items() if _SECRET_NAME.search(name)]
+    return named + [password for text in texts.values() for password in url_passwords(text)]
 
 
 def _text(name, value):

@@ -123,6 +123,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_settin
     masked,
     parse_listen,
     read_environment,
+    secret_values,
 )
 
 RESERVED = {"OLLAMA_HOST": "Set ollama_listen instead", "OLLAMA_MODELS": "Set ollama_docker_volume instead"}
@@ -146,6 +147,7 @@ def main():
         supports_check_mode=True,
     )
     module.run_command_environ_update = {"LC_ALL": "C"}
+    module.no_log_values.update(secret_values(module.params["environment"]))  # Ansible shows a module's options from -vvv on
     try:
         result = converge(module)
     except (LocalModelsError, OSError) as problem:

@@ -1,0 +1,39 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From -vvv on Ansible shows with which options a module was called: no secret is among them, whatever the module ends with."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args
+
+NOBODY = "http://127.0.0.1:9"
+PROXY = {"HTTPS_PROXY": "http://me:hidden-1@proxy.example.org:3128", "EXAMPLE_API_KEY": "hidden-2", "OLLAMA_KEEP_ALIVE": "shown"}
+CALLS = [
+    ("ollama_service", {"version": "0.32.15", "environment": PROXY}),
+    ("ollama_container", {"image": "ollama/ollama:0.32.15", "environment": PROXY}),
+    ("ollama_release", {"version": "shown", "url": "https://me:hidden-1@mirror.example.org/ollama"}),
+    ("ollama_info", {"url": NOBODY, "headers": {"Authorization": "hidden-1"}, "models": ["shown"]}),
+    ("ollama_models", {"url": NOBODY, "headers": {"Authorization": "hidden-1"}, "models": ["shown"]}),
+    ("aiproxy_channel", {"aiproxy_url": NOBODY, "admin_key": "hidden-1", "root_password": "hidden-2", "channels": [
+        {"name": "shown", "base_url": "http://ollama:11434", "models": ["a"], "key": "hidden-3"}]}),
+    ("fastgpt_models", {"fastgpt_url": NOBODY, "root_password": "hidden-1", "admin_key": "hidden-2", "models": [
+        {"name": "shown", "metadata": {"requestAuth": "hidden-3"}, "initial": {"requestAuth": "hidden-4"}}]}),
+    ("fastgpt_app", {"fastgpt_url": NOBODY, "root_password": "hidden-1", "admin_key": "hidden-2", "apps": [{"name": "shown", "model": "a"}]}),
+    ("fastgpt_verify", {"fastgpt_url": NOBODY, "root_password": "hidden-1", "aiproxy_url": NOBODY, "admin_key": "hidden-2",
+                        "ollamas": [], "app": "shown"}),
+]
+
+
+@pytest.mark.parametrize("name, options", CALLS, ids=[name for name, _ in CALLS])
+def test_no_secret_among_the_options(capsys, name, options):
+    module = importlib.import_module("ansible_collections.localmodels.fastgpt.plugins.modules." + name)
+    with patch_module_args(dict(options, _ansible_check_mode=True, _ansible_diff=True)):
+        with pytest.raises(SystemExit):
+            module.main()
+    out = capsys.readouterr().out
+    assert "shown" in out and "module_args" in out
+    assert "hidden-" not in out
