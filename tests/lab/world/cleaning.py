@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shutil
 
-from . import engine
+from . import connections, engine
 from .shell import CACHE, LABEL, docker, say
 
 
@@ -21,6 +21,8 @@ def clean() -> None:
         if ours:
             say(f"removing {len(ours)} images")
             docker("rmi", "-f", *ours)
+    for place in CACHE.glob("*/ssh_config"):
+        connections.forget(connections.folder(place.parent.name))
     engine.stop()
     shutil.rmtree(CACHE, ignore_errors=True)
 

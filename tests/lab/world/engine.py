@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from .shell import CACHE, LabError, lock, need, run, say, succeeds, wait_for
 
 PID_FILE = CACHE / "dockerd.pid"
 LOG = CACHE / "dockerd.log"
+TOOLS = (("openssl", "openssl"), ("ssh", "openssh-client"), ("ssh-keygen", "openssh-client"), ("debootstrap", "debootstrap"))
 
 
 def answers() -> bool:
@@ -26,7 +28,8 @@ def ensure() -> None:
             return
         if os.geteuid() != 0:
             raise LabError("no Docker engine answers, and only root can start one: run as root, or start Docker first")
-        need(("docker", "docker.io"), ("dockerd", "docker.io"), ("iptables", "iptables"))
+        # All that the lab will need from Debian in one go: each installation reads the lists of packages anew.
+        need(("docker", "docker.io"), ("dockerd", "docker.io"), ("iptables", "iptables"), *TOOLS)
         if answers():  # a machine with systemd starts it on installation
             return
         _start()
@@ -53,9 +56,8 @@ def _start() -> None:
 def started_here() -> bool:
     """Whether an engine runs that this checkout has started."""
     try:
-        pid = int(PID_FILE.read_text())
-        with open(f"/proc/{pid}/comm") as comm:
-            return comm.read().strip() == "dockerd"
+        status = pathlib.Path("/proc", str(int(PID_FILE.read_text())), "status").read_text()
+        return "Name:\tdockerd\n" in status and "State:\tZ" not in status  # Z: ended, and nobody has asked how
     except (OSError, ValueError):
         return False
 

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 import re
 import subprocess
 import tempfile
 
-from . import catalogue, engine, images, inventory, models, secrets
+from . import catalogue, connections, engine, images, inventory, models, secrets
 from .shell import CACHE, CHECKOUT, LABEL, LabError, docker, lock, run, say, succeeds, wait_for
 
 COMPOSE_FILES = CHECKOUT / "tests" / "fixtures" / "compose"
@@ -77,6 +76,9 @@ class Lab:
             found = docker(*listing, "--filter", f"label={LABEL}={self.name}").split()
             if found:
                 docker(*remove, *found)
+        for host in HOSTS:
+            (self.place / f"{host}.up").unlink(missing_ok=True)
+        connections.forget(self.control_path())
 
     # --- network and internet --------------------------------------------------------------------------------------
 
@@ -132,7 +134,7 @@ class Lab:
         say(f"starting managed host {name}")
         self._remove_host(name)
         self._start_host(name, host, image)
-        self._forget_connection(name)
+        connections.forget(self.control_path(), self.address(name))
         wait_for(f"ssh on {name}", lambda: succeeds(*self.ssh(name, "true"), timeout=10), 60)
         if host.compose:
             self._bring_up_fastgpt(name, host, offered_hash)
@@ -221,15 +223,7 @@ class Lab:
                 "-o", "ConnectTimeout=5", host, *command]
 
     def control_path(self) -> pathlib.Path:
-        """Where connections are kept open: short, because a socket's path may have 108 bytes only."""
-        return pathlib.Path(tempfile.gettempdir()) / f"lab-{os.getuid()}-{self.name}"
-
-    def _forget_connection(self, host: str) -> None:
-        """A connection kept open to the container that was here before leads nowhere."""
-        for socket in self.control_path().glob("*"):
-            if socket.name.startswith(f"{self.address(host)}-"):
-                succeeds("ssh", "-O", "exit", "-o", f"ControlPath={socket}", "any")
-                socket.unlink(missing_ok=True)
+        return connections.folder(self.name)
 
     def _is(self, container: str, made_of: str) -> bool:
         """Whether this container runs and was made of just that."""
