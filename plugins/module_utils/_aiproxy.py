@@ -112,7 +112,8 @@ class AIProxy:
         self.ask("POST", self.create_path, settings, writes=True)
         row = self.channel(settings["name"])
         if row is None:
-            raise HopError(HOP, self.client.base_url, "took the channel %s and does not list it" % settings["name"])
+            raise HopError(HOP, self.client.base_url, "took the channel %s and does not list it" % settings["name"],
+                           "Look at AI Proxy's log, and whether somebody else changes its channels right now")
         return row
 
     def update(self, row, changes):

@@ -92,7 +92,7 @@ class Docker:
         """
         rc, out, err = self.call("ps", "-a", "--no-trunc", "--filter", "label=%sproject" % LABEL, "--format", _ROW)
         if rc:
-            raise DockerError("docker ps fails: %s" % _first_line(err))
+            raise DockerError("docker ps fails: %s" % _first_line(err), "Look at Docker's log: journalctl -u docker")
         rows = [line.split(_SEPARATOR) for line in out.splitlines() if line.count(_SEPARATOR) == 3]
         here = os.path.realpath(self.project_dir)
         names = {row[1] for row in rows if row[2] and os.path.realpath(row[2]) == here}

@@ -205,7 +205,8 @@ def _refuse_useless(key, name, models, flags):
                                "Declare it among the models, or choose one of %s" % (", ".join(sorted(models)) or "none"))
     if model.get("type") != kind or not model.get("isActive"):
         raise LocalModelsError("%s cannot be FastGPT's default %s: it is %s of type %s, and an active one of type %s is needed"
-                               % (name, key, "an active model" if model.get("isActive") else "an inactive model", model.get("type"), kind))
+                               % (name, key, "an active model" if model.get("isActive") else "an inactive model", model.get("type"), kind),
+                               "Choose another model for it (default_for), or declare this one with type and isActive as needed")
 
 
 def secret_values(models):

@@ -15,6 +15,8 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_contai
 
 LOG_LINES = 15
 
+DOCKERS_LOG = "Look at Docker's log: journalctl -u docker"
+
 
 def refuse_unfit_host():
     """Raise LocalModelsError where there is no docker command."""
@@ -98,14 +100,14 @@ class ContainerHost:
         rc, out, err = self.docker.compose("--project-directory", wanted.project_dir, "--file", wanted.file,
                                            "--project-name", PROJECT, "up", "--detach", "--force-recreate")
         if rc:
-            raise LocalModelsError("docker compose up fails: %s" % scrub(" ".join(err.split()))[-400:])
+            raise LocalModelsError("docker compose up fails in %s: %s" % (wanted.project_dir, scrub(" ".join(err.split()))[-400:]), DOCKERS_LOG)
 
     def _wait(self):
         wanted = self.wanted
         version = _answer.wait(wanted.listen.url, wanted.timeout, self._trouble)
         if wanted.version and version != wanted.version:
             raise LocalModelsError("%s answers with version %s, although the image is %s" % (
-                wanted.listen.url, version, wanted.image))
+                wanted.listen.url, version, wanted.image), "Set ollama_docker_image to an image whose tag tells the release that is in it")
 
     def _trouble(self):
         found = self.docker.inspect([self.wanted.container])
@@ -140,7 +142,7 @@ class ContainerHost:
     def _must(self, *arguments):
         rc, out, err = self.docker.call(*arguments)
         if rc:
-            raise LocalModelsError("docker %s fails: %s" % (" ".join(arguments), scrub(" ".join(err.split()))[-300:]))
+            raise LocalModelsError("docker %s fails: %s" % (" ".join(arguments), scrub(" ".join(err.split()))[-300:]), DOCKERS_LOG)
 
     def _refuse_taken_port(self):
         listen = self.wanted.listen

@@ -128,7 +128,8 @@ class ServiceHost:
         wanted = self.wanted
         version = _answer.wait(wanted.listen.url, wanted.timeout, self._trouble)
         if version != wanted.version:
-            raise LocalModelsError("%s answers with version %s instead of %s" % (wanted.listen.url, version, wanted.version))
+            raise LocalModelsError("%s answers with version %s instead of %s" % (wanted.listen.url, version, wanted.version),
+                                   "Another server may answer there: look at `ss -ltnp` and `systemctl status ollama`")
         still = process_difference(wanted, self.read())
         if still:
             unit = self.service.state()

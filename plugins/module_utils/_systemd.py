@@ -88,5 +88,6 @@ class Service:
     def _call(self, *arguments):
         rc, out, err = self._run(["systemctl"] + list(arguments))
         if rc:
-            raise LocalModelsError("systemctl %s fails: %s" % (" ".join(arguments), " ".join((err or out).split())[:300]))
+            raise LocalModelsError("systemctl %s fails: %s" % (" ".join(arguments), " ".join((err or out).split())[:300]),
+                                   "Look at `systemctl status %s` and `journalctl -u %s`" % (self.name, self.name))
         return out

@@ -92,7 +92,7 @@ def test_creating_looks_the_id_up_because_the_answer_has_none():
 
 def test_a_channel_that_is_taken_and_not_listed_is_an_error():
     with serving({("POST", "/api/channel/"): OK, ("GET", "/api/channels/all"): data([])}) as server:
-        with pytest.raises(HopError, match="took the channel ollama and does not list it"):
+        with pytest.raises(HopError, match="took the channel ollama and does not list it. Look at AI Proxy's log"):
             client(server).create({"name": "ollama", "type": 30})
 
 

@@ -91,7 +91,7 @@ def test_a_fallback_replaces_a_default_that_goes():
 
 @pytest.mark.parametrize("defaults, words", [
     ({"llm": "nobody"}, "FastGPT has no such model"), ({"embedding": "a:1"}, "one of type embedding is needed"),
-    ({"llm": "off"}, "an inactive model")])
+    ({"llm": "off"}, "an inactive model .* Choose another model for it")])
 def test_useless_defaults_are_refused_before_anything_is_written(defaults, words):
     server = FakeFastGPT({"off": {"type": "llm", "isActive": False}})
     with pytest.raises(LocalModelsError, match=words):
