@@ -15,6 +15,8 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 
 LOG_LINES = 15
 
+DOCKERS_LOG = "Look at Docker's log: journalctl -u docker"
+
 
 def refuse_missing_docker(mend):
     """Raise LocalModelsError where there is no docker command. mend: what to do about it."""
@@ -120,7 +122,7 @@ class ContainerHost:
         rc, out, err = self.docker.compose("--project-directory", wanted.project_dir, "--file", wanted.file,
                                            "--project-name", self.project, "up", "--detach", "--force-recreate")
         if rc:
-            raise LocalModelsError("docker compose up fails: %s" % scrub(" ".join(err.split()))[-400:])
+            raise LocalModelsError("docker compose up fails in %s: %s" % (wanted.project_dir, scrub(" ".join(err.split()))[-400:]), DOCKERS_LOG)
 
     def _back(self, problem):
         lines = self.docker.logs(self.wanted.container, LOG_LINES)
@@ -146,7 +148,7 @@ class ContainerHost:
     def _must(self, *arguments):
         rc, out, err = self.docker.call(*arguments)
         if rc:
-            raise LocalModelsError("docker %s fails: %s" % (" ".join(arguments), scrub(" ".join(err.split()))[-300:]))
+            raise LocalModelsError("docker %s fails: %s" % (" ".join(arguments), scrub(" ".join(err.split()))[-300:]), DOCKERS_LOG)
 
     def _refuse_taken_port(self):
         listen = self.wanted.listen

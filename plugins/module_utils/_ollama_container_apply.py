@@ -42,7 +42,7 @@ class ContainerHost(_container_apply.ContainerHost):
         version = _answer.wait(wanted.listen.url, wanted.timeout, self.trouble)
         if wanted.version and version != wanted.version:
             raise LocalModelsError("%s answers with version %s, although the image is %s" % (
-                wanted.listen.url, version, wanted.image))
+                wanted.listen.url, version, wanted.image), "Set ollama_docker_image to an image whose tag tells the release that is in it")
 
     def _refuse_missing_gpu_support(self):
         out = self.docker.call("info", "--format", "{{json .Runtimes}}")[1]
