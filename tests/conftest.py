@@ -8,7 +8,11 @@ import pathlib
 import tempfile
 
 from ansible.utils.collection_loader import _collection_finder
+from hypothesis import HealthCheck, settings
 
+# A busy machine is no failure: how long an example takes proves nothing.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
 
