@@ -86,8 +86,8 @@ def _aiproxy(found, numbers, ollamas, host):
     apps = [found["services"][name] for name in found["apps"]]
     if found["gateway"] is None:
         raise _project.NoSuchService(
-            "No service in %s is AI Proxy; AIPROXY_API_ENDPOINT of FastGPT %s is %s" % (
-                found["folder"], found["version"] or "", apps[0]["variables"].get("AIPROXY_API_ENDPOINT") or "not set"),
+            "No service in %s is AI Proxy; AIPROXY_API_ENDPOINT of service %s is %s" % (
+                found["folder"], apps[0]["name"], apps[0]["variables"].get("AIPROXY_API_ENDPOINT") or "not set"),
             "Official files have AI Proxy from 4.9.0 on: upgrade the project, or set AIPROXY_API_ENDPOINT to the service "
             "that runs it, or use the path one_api or direct (fastgpt_compose_path)")
     for app in apps:
