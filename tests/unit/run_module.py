@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 
+import yaml
 from ansible.module_utils import basic
 
 try:
@@ -33,3 +34,13 @@ except ImportError:
             yield
         finally:
             basic._ANSIBLE_ARGS = before
+
+
+def untold(module, result):
+    """Keys (sorted list of str) of a module's result, and of the maps in its lists, that its RETURN does not tell."""
+    told = yaml.safe_load(module.RETURN)
+    found = [key for key in result if key not in told and key not in ("changed", "diff", "failed", "invocation", "msg", "warnings", "exception")]
+    for key, entry in told.items():
+        if "contains" in entry and isinstance(result.get(key), list):
+            found += ["%s[].%s" % (key, inner) for item in result[key] for inner in item if inner not in entry["contains"]]
+    return sorted(set(found))

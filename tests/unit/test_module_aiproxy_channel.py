@@ -8,7 +8,7 @@ import json
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.modules import aiproxy_channel
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, untold
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving
 
 ADMIN_KEY, CHANNEL_KEY = "s3cret-admin-key", "s3cret-channel-key"
@@ -37,7 +37,9 @@ def call(server, capsys, channels, check=False):
             aiproxy_channel.main()
     out = capsys.readouterr().out
     assert ADMIN_KEY not in out and CHANNEL_KEY not in out
-    return json.loads(out)
+    result = json.loads(out)
+    assert untold(aiproxy_channel, result) == []
+    return result
 
 
 def test_twenty_channels_that_are_as_declared_cost_two_requests(capsys):

@@ -10,7 +10,7 @@ import json
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _ollama_facts, _ollama_options
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, untold
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
 
 BLOB = {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:" + "a" * 64, "size": 90}
@@ -27,7 +27,9 @@ def call(module, capsys, check=False, **options):
     with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=True)):
         with pytest.raises(SystemExit):
             module.main()
-    return json.loads(capsys.readouterr().out)
+    result = json.loads(capsys.readouterr().out)
+    assert untold(module, result) == []
+    return result
 
 
 def test_twenty_models_that_are_there_cost_exactly_one_request(capsys):
