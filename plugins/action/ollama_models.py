@@ -18,7 +18,6 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils import _progre
 
 display = Display()
 
-MODULE = "localmodels.fastgpt.ollama_models"
 # The host is asked with one command that waits there until the module has ended, so nothing polls: one command every
 # 8 seconds while a pull runs, and an end is seen at once. With the way there and back that makes a line every 10 seconds.
 WAIT_ON_HOST = 8
@@ -31,6 +30,7 @@ ASYNC_LIMIT = 7 * 24 * 3600
 class ActionModule(ActionBase):
     """Two calls at most: what would be done (which is all when nothing is to do), then the doing, watched if it pulls."""
 
+    MODULE = "localmodels.fastgpt.ollama_models"
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_async = True
@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
         return merge_hash(result, self._module(task_vars))
 
     def _module(self, task_vars, wrap_async=False, **more):
-        return self._execute_module(module_name=MODULE, module_args=dict(self._task.args, **more), task_vars=task_vars,
+        return self._execute_module(module_name=self.MODULE, module_args=dict(self._task.args, **more), task_vars=task_vars,
                                     wrap_async=wrap_async)
 
     def _planned(self, task_vars):

@@ -1,0 +1,154 @@
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A bundle's index, and the plan of an import: any server, any bundle, any declaration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_plan, _plan
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._bundle_plan import read_models
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
+from hypothesis import given
+from hypothesis import strategies as st
+
+LAYERS = {digit: "sha256:" + hashlib.sha256(digit.encode()).hexdigest() for digit in "0123456789"}
+
+
+def model(name, layers, spaces=0):
+    """A model whose config is layer 0; `spaces` make another manifest, so another digest, of the same layers."""
+    said = {"schemaVersion": 2, "config": {"digest": LAYERS["0"], "size": 10},
+            "layers": [{"digest": LAYERS[one], "size": 100 + int(one)} for one in layers]}
+    return _bundle.Model(ModelName.parse(name), (json.dumps(said) + " " * spaces).encode())
+
+
+NAMES = ["tiny", "Tiny:LATEST", "qwen2.5:0.5b", "hf.co/u/r:Q4", "me/x:v1", "registry.lab:5000/a/b:c"]
+models = st.builds(model, st.sampled_from(NAMES), st.text("123456789", max_size=4), st.integers(0, 2))
+bundles = st.lists(models, max_size=5).map(lambda made: _bundle.Bundle(made))
+items = st.lists(st.builds(lambda name, state: {"name": name, "state": state}, st.sampled_from(NAMES), st.sampled_from(_plan.STATES)))
+founds = st.dictionaries(st.sampled_from([ModelName.parse(name).key for name in NAMES]), models).map(
+    lambda known: [_plan.Found(ModelName.parse(key), one.digest, one.size) for key, one in known.items()])
+stores = st.dictionaries(st.sampled_from(sorted(LAYERS.values())), st.sampled_from([10, 101, 102, 103, 7]))
+
+
+@given(founds, items, bundles, stores)
+def test_importing_gives_what_was_declared_and_a_second_plan_is_empty(found, declared, bundle, held):
+    wanted = read_models(declared)[0]
+    known = set(bundle.models) | {one.name.key for one in found}
+    if any(one.name.key not in known for one in wanted):
+        with pytest.raises(LocalModelsError, match="The bundle does not hold "):
+            _bundle_plan.plan(found, wanted, bundle, held)
+        return
+    steps = _bundle_plan.plan(found, wanted, bundle, held)
+    after = _plan.apply(found, [step for step in steps if step.changes])
+    filled = dict(held, **_bundle_plan.missing(steps))
+    digests = {one.name.key: one.digest for one in after}
+    for one in wanted:
+        assert one.name.key in digests
+        if one.state == "latest" and one.name.key in bundle.models:
+            assert bundle.models[one.name.key].manifest.is_the_same(next(f for f in after if f.name == one.name))
+    for one in found:
+        if one.name.key not in {step.name.key for step in steps if step.changes}:
+            assert digests[one.name.key] == one.digest
+    for step in steps:
+        if step.after == step.model.digest:
+            assert all(filled[digest] == size for digest, size in step.model.blobs.items())
+    again = _bundle_plan.plan(after, wanted, bundle, filled)
+    assert not any(step.changes for step in again)
+
+
+@given(founds, items, bundles, stores)
+def test_nothing_is_brought_that_is_there(found, declared, bundle, held):
+    wanted = [one for one in read_models(declared)[0] if one.name.key in bundle.models]
+    for digest, size in _bundle_plan.missing(_bundle_plan.plan(found, wanted, bundle, held)).items():
+        assert held.get(digest) != size
+
+
+@given(bundles)
+def test_the_index_says_all_that_is_needed(bundle):
+    again = _bundle.parse(bundle.document(), bundle.manifests().__getitem__, "here")
+    assert again.document() == bundle.document() and again.manifests() == bundle.manifests()
+    assert {path: (file.size, file.sha256) for path, file in again.files.items()} == \
+        {path: (file.size, file.sha256) for path, file in bundle.files.items()}
+
+
+def test_releases_and_images_are_in_the_index_too():
+    archive = _bundle.File("releases/v0.32.15/ollama-linux-amd64.tar.zst", 5, "a" * 64)
+    image = _bundle.File("images/ollama_ollama_0.32.15-abc.tar", 7, "b" * 64)
+    bundle = _bundle.Bundle([], [_bundle.Release("0.32.15", "ollama-linux-amd64.tar.zst", [archive])],
+                            [_bundle.Image("ollama/ollama:0.32.15", "sha256:abc", image)])
+    again = _bundle.parse(bundle.document(), None, "here")
+    assert again.releases["0.32.15", "ollama-linux-amd64.tar.zst"].files[0].sha256 == "a" * 64
+    assert again.images[_bundle.image_key("docker.io/ollama/ollama:0.32.15")].file.size == 7
+    assert again.lines() == "release 0.32.15 ollama-linux-amd64.tar.zst 5 B\nimage ollama/ollama:0.32.15 abc 7 B\n"
+
+
+def spoilt(change):
+    bundle = _bundle.Bundle([model("tiny", "12")])
+    said = json.loads(bundle.document())
+    change(said)
+    return json.dumps(said), bundle.manifests()
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (lambda said: said.update(format="cake"), "is not that of a bundle"),
+    (lambda said: said.update(version=2), "has version 2 of the format, and this collection reads version 1"),
+    (lambda said: said.pop("models"), "says something that cannot be"),
+    (lambda said: said["files"].update({"../../etc/passwd": {"size": 1, "sha256": "a" * 64}}), "says something that cannot be"),
+    (lambda said: said["files"].update({"blobs/../x": {"size": 1, "sha256": "a" * 64}}), "says something that cannot be"),
+    (lambda said: said["files"].update({"blobs/x": {"size": 1, "sha256": "a; rm -rf /"}}), "says something that cannot be"),
+    (lambda said: said["models"][0].update(name="../up"), "no model name"),
+    (lambda said: said["files"][said["models"][0]["manifest"]].update(sha256="a" * 64), "the manifest of registry.ollama.ai/library/tiny:latest, is not what it was"),
+])
+def test_what_cannot_be_is_refused(change, says):
+    document, manifests = spoilt(change)
+    with pytest.raises(LocalModelsError, match=says):
+        _bundle.parse(document, manifests.__getitem__, "here")
+
+
+def test_a_layer_with_a_name_that_is_no_digest_is_refused():
+    raw = json.dumps({"config": {"digest": "sha256:../../x", "size": 1}, "layers": []}).encode()
+    with pytest.raises(ValueError, match="a layer without a SHA-256"):
+        _bundle.Model(ModelName.parse("tiny"), raw)
+
+
+def test_files_that_are_missing_or_short_are_named(tmp_path):
+    one = model("tiny", "12")
+    (tmp_path / "blobs").mkdir()
+    for file in one.files[:2]:
+        (tmp_path / file.path).write_bytes(b"x" * file.size)
+    (tmp_path / one.files[1].path).write_bytes(b"x")
+    with pytest.raises(LocalModelsError) as refused:
+        _bundle.refuse_incomplete(str(tmp_path), one.files[:3])
+    assert "%s has 1 bytes instead of %d; %s is missing" % (one.files[1].path, one.files[1].size, one.files[2].path) in str(refused.value)
+
+
+@pytest.mark.parametrize(("given_items", "names", "left_out"), [
+    (["a", "A:latest", {"name": "b", "state": "absent"}], ["a:latest"], ["b:latest is declared absent"]),
+    ([{"name": "a", "state": "absent"}, {"name": "a", "state": "latest"}, "a"], ["a:latest"], ["a:latest is declared absent"]),
+    ([{"name": "house", "from": "qwen2.5:7b", "system": "x"}, "qwen2.5:7b"], ["qwen2.5:7b"], ["house:latest is made on its host, from qwen2.5:7b"]),
+    ([{"name": "own", "from": "./own.gguf"}], [], ["own:latest is made from files, which lie beside the playbook and not in a registry"]),
+])
+def test_which_models_are_meant(given_items, names, left_out):
+    wanted, said = read_models(given_items)
+    assert [one.name.short for one in wanted] == names and said == left_out
+
+
+def test_latest_and_insecure_win_over_other_hosts():
+    one, = read_models(["a", {"name": "a", "state": "latest"}, {"name": "a", "insecure": True}])[0]
+    assert (one.state, one.insecure) == ("latest", True)
+
+
+@pytest.mark.parametrize("item", [7, {"nam": "a"}, None, ["a"]])
+def test_what_is_no_item_is_refused(item):
+    with pytest.raises(LocalModelsError, match="neither a name nor a map with a name"):
+        read_models([item])
+
+
+def test_a_typo_gets_a_suggestion_from_the_bundle():
+    with pytest.raises(LocalModelsError, match=r"does not hold qwen2\.5:05b\. Probably qwen2\.5:0\.5b is meant"):
+        _bundle_plan.plan([], read_models(["qwen2.5:05b"])[0], _bundle.Bundle([model("qwen2.5:0.5b", "1")]), {})
