@@ -14,6 +14,17 @@ OLLAMA_PORT = 11434  # inside Ollama's container, whatever is published outside
 DOCKER_HOST = "host.docker.internal"
 HOST_GATEWAY = "host-gateway"
 
+# Of a module's option `ollama`: what has to be known of each Ollama, see way().
+OLLAMA_SPEC = {
+    "host": {"type": "str", "required": True},
+    "provider": {"type": "str", "choices": ["docker", "host"], "default": "docker"},
+    "container": {"type": "str", "default": "ollama"},
+    "network": {"type": "str", "default": "ollama"},
+    "address": {"type": "str", "default": ""},
+    "port": {"type": "int", "default": 11434},
+    "listen": {"type": "str", "default": ""},
+}
+
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?$")
 
 

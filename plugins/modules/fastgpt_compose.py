@@ -157,19 +157,10 @@ version:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import OLLAMA_SPEC
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site, outlines
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import BrokenProject, Docker, runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-
-OLLAMA_SPEC = {
-    "host": {"type": "str", "required": True},
-    "provider": {"type": "str", "choices": ["docker", "host"], "default": "docker"},
-    "container": {"type": "str", "default": "ollama"},
-    "network": {"type": "str", "default": "ollama"},
-    "address": {"type": "str", "default": ""},
-    "port": {"type": "int", "default": 11434},
-    "listen": {"type": "str", "default": ""},
-}
 
 
 def main():
