@@ -22,6 +22,11 @@ author:
 extends_documentation_fragment:
   - localmodels.fastgpt.one_api
 attributes:
+  action_group:
+    description: C(module_defaults) of C(group/localmodels.fastgpt.one_api) apply to this module.
+    support: full
+    membership:
+      - localmodels.fastgpt.one_api
   check_mode:
     description: Reads for real and changes nothing.
     support: full
