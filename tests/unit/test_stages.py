@@ -1,0 +1,70 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A scenario that did not run to its end is a failure, whatever Molecule said."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import yaml
+
+from ansible_collections.localmodels.fastgpt.tests.stages import common, scenarios
+
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "extensions" / "molecule"
+SHARED = yaml.safe_load((FOLDER / "config.yml").read_text())["scenario"]["test_sequence"]
+
+
+def test_every_folder_but_the_one_that_makes_the_lab_is_a_scenario():
+    folders = {path.parent.name for path in FOLDER.glob("*/molecule.yml")}
+    assert set(scenarios.known()) == folders - {"default"}
+
+
+def test_the_shared_sequence_is_complete():
+    assert scenarios.incomplete(SHARED) == ""
+
+
+@pytest.mark.parametrize("step", ["side_effect ../shared/fresh.yml", "side_effect ../shared/check_fresh.yml", "converge", "idempotence",
+                                  "side_effect ../shared/check_converged.yml", "side_effect ../shared/report.yml"])
+def test_a_step_that_is_left_out_is_missed(step):
+    assert scenarios.incomplete([one for one in SHARED if one != step]) != ""
+
+
+def test_a_report_before_the_end_is_no_report():
+    assert scenarios.incomplete(SHARED + ["verify"]) != ""
+
+
+@pytest.fixture
+def lab(monkeypatch, tmp_path):
+    """Stands for Molecule and the lab; `ends` says of a scenario how it ends: "reports", "silently" or "fails"."""
+    ends = {}
+
+    def call(program, *arguments, **environment):
+        if "test" in arguments:
+            name = arguments[arguments.index("--scenario-name") + 1]
+            if ends[name] == "fails":
+                raise common.StageFailed("molecule ended with 1")
+            if ends[name] == "reports":
+                (scenarios.REPORTS / name).write_text(name)
+
+    monkeypatch.setattr(scenarios, "call", call)
+    monkeypatch.setattr(scenarios, "CACHE", tmp_path)
+    monkeypatch.setattr(scenarios, "REPORTS", tmp_path / "reports")
+    ends.update(dict.fromkeys(scenarios.known(), "reports"))
+    return ends
+
+
+def test_all_that_report_are_well(lab):
+    scenarios.molecule()
+
+
+@pytest.mark.parametrize("end", ["silently", "fails"])
+def test_one_that_does_not_report_is_a_failure_by_name(lab, end):
+    lab["ollama_host"] = end
+    with pytest.raises(common.StageFailed, match="scenarios that failed: ollama_host$"):
+        scenarios.molecule()
+
+
+def test_a_scenario_that_is_not_there_is_a_failure(lab):
+    with pytest.raises(common.StageFailed, match="no scenario nobody"):
+        scenarios.molecule(["nobody"])
