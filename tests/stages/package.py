@@ -14,34 +14,36 @@ import tempfile
 
 from .common import BIN, CACHE, StageFailed, call, environment
 
-PLACE = CACHE / "installed"  # holds ansible_collections/ with nothing but the installed tarball
+PLACE = CACHE / "installed"  # of the demo: ansible_collections/ with nothing but the installed tarball
 DIST = CACHE / "dist"
 GALAXY_LIMIT = 20 * 1000 * 1000
 SHIPPED = {"MANIFEST.json", "FILES.json", "README.md", "README.zh.md", "CHANGELOG.rst", "LICENSE", "changelogs", "docs", "meta",
            "playbooks", "plugins", "roles"}
 
 
-def build() -> pathlib.Path:
-    """Path of the freshly built tarball."""
-    shutil.rmtree(DIST, ignore_errors=True)
-    DIST.mkdir(parents=True)
-    call(BIN / "ansible-galaxy", "collection", "build", "--output-path", DIST)
-    (tarball,) = DIST.glob("localmodels-fastgpt-*.tar.gz")
+def build(target: pathlib.Path) -> pathlib.Path:
+    """Path of the freshly built tarball, in this folder."""
+    call(BIN / "ansible-galaxy", "collection", "build", "--force", "--output-path", target)
+    (tarball,) = target.glob("localmodels-fastgpt-*.tar.gz")
     return tarball
 
 
-def install() -> pathlib.Path:
-    """The place where the tarball of this checkout is installed; done again only when a file has changed."""
-    tarball = build()
-    content = hashlib.sha256(_file_list(tarball)).hexdigest()
-    marker = PLACE / "made-of"
-    if not marker.exists() or marker.read_text() != content:
-        shutil.rmtree(PLACE, ignore_errors=True)
-        PLACE.mkdir(parents=True)
-        call(BIN / "ansible-galaxy", "collection", "install", "--offline", "--no-deps", "--collections-path", PLACE, tarball,
-             ANSIBLE_COLLECTIONS_PATH=str(PLACE))
-        marker.write_text(content)
-    return PLACE
+def install() -> None:
+    """the tarball of this checkout is installed in .cache/installed; again only when something has changed"""
+    with tempfile.TemporaryDirectory() as fresh:
+        tarball = build(pathlib.Path(fresh))
+        content = hashlib.sha256(_file_list(tarball)).hexdigest()
+        marker = PLACE / "made-of"
+        if not marker.exists() or marker.read_text() != content:
+            shutil.rmtree(PLACE, ignore_errors=True)
+            _install(tarball, PLACE)
+            marker.write_text(content)
+
+
+def _install(tarball: pathlib.Path, place: pathlib.Path) -> None:
+    place.mkdir(parents=True, exist_ok=True)
+    call(BIN / "ansible-galaxy", "collection", "install", "--offline", "--no-deps", "--collections-path", place, tarball,
+         ANSIBLE_COLLECTIONS_PATH=str(place))
 
 
 def _file_list(tarball: pathlib.Path) -> bytes:
@@ -50,13 +52,15 @@ def _file_list(tarball: pathlib.Path) -> bytes:
 
 
 def package() -> None:
-    """the tarball installs into an empty place and works by FQCN; what Galaxy's importer asks for is there"""
-    shutil.rmtree(PLACE, ignore_errors=True)
-    place = install()
-    root = place / "ansible_collections" / "localmodels" / "fastgpt"
-    _galaxy_would_take(root)
+    """the tarball (left in .cache/dist) installs into an empty place and works by FQCN; Galaxy's importer would take it"""
+    shutil.rmtree(DIST, ignore_errors=True)
+    DIST.mkdir(parents=True)
+    tarball = build(DIST)
     with tempfile.TemporaryDirectory() as empty:  # no ansible.cfg, no checkout around
-        options = {"cwd": empty, "ANSIBLE_COLLECTIONS_PATH": str(place)}
+        place = pathlib.Path(empty, "collections")
+        _install(tarball, place)
+        root = place / "ansible_collections" / "localmodels" / "fastgpt"
+        _galaxy_would_take(tarball, root)
         modules = sorted(f"localmodels.fastgpt.{path.stem}" for path in (root / "plugins" / "modules").glob("*.py"))
         described = _ansible_doc(modules, empty, place)
         if sorted(described) != modules:
@@ -66,7 +70,8 @@ def package() -> None:
                 if not text.get(part):
                     raise StageFailed(f"{name} has no {part}")
         for playbook in sorted((root / "playbooks").glob("*.yml")):
-            call(BIN / "ansible-playbook", "--syntax-check", "-i", "localhost,", f"localmodels.fastgpt.{playbook.stem}", **options)
+            call(BIN / "ansible-playbook", "--syntax-check", "-i", "localhost,", f"localmodels.fastgpt.{playbook.stem}",
+                 cwd=empty, ANSIBLE_COLLECTIONS_PATH=str(place))
     print(f"{len(modules)} modules, playbooks and roles work from the installed tarball")
 
 
@@ -78,7 +83,7 @@ def _ansible_doc(modules, cwd, place) -> dict:
     return json.loads(done.stdout)
 
 
-def _galaxy_would_take(root: pathlib.Path) -> None:
+def _galaxy_would_take(tarball: pathlib.Path, root: pathlib.Path) -> None:
     """What the importer of Galaxy refuses: a role without README or meta, no changelog, no licence, too large a tarball."""
     missing = [str(path.relative_to(root)) for path in (root / "README.md", root / "LICENSE", root / "meta" / "runtime.yml",
                                                          root / "changelogs" / "config.yaml") if not path.exists()]
@@ -87,7 +92,6 @@ def _galaxy_would_take(root: pathlib.Path) -> None:
                                                               "defaults/main.yml") if not (role / part).exists()]
     if missing:
         raise StageFailed("missing in the tarball: " + ", ".join(missing))
-    (tarball,) = DIST.glob("*.tar.gz")
     if tarball.stat().st_size > GALAXY_LIMIT:
         raise StageFailed(f"{tarball.name} has {tarball.stat().st_size} bytes; Galaxy takes {GALAXY_LIMIT}")
     unwanted = sorted({path.name for path in root.iterdir()} - SHIPPED)
