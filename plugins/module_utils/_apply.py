@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from urllib.parse import urlsplit
 
@@ -27,13 +28,15 @@ class Prepared:
         self.actions = _plan.plan(found, wanted)
 
 
-def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeout=10):
+def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeout=10, offline=False):
     """Prepared for a server (_ollama.Ollama) and the declared models (list of _plan.Wanted). Reads only.
 
     Where nothing has to be asked of a registry this costs exactly one request. store_path: the model store as this host
     sees it, or None to look for it. assume_empty: a server where nothing listens yet counts as one without models (check
-    mode on a fresh host). Raises LocalModelsError for a model that does not exist or cannot be had, and for a disk that is too small.
+    mode on a fresh host). offline: no registry is asked, by nobody. Raises LocalModelsError for a model that does not exist or cannot be had, and for a disk that is too small.
     """
+    if offline:
+        wanted = [_as_it_is(one) for one in wanted]
     try:
         prepared = Prepared(ollama.found(), wanted)
     except Unreachable as problem:
@@ -41,7 +44,9 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
             raise
         prepared = Prepared([], wanted, reachable=False)
         prepared.warnings.append("%s Check mode goes on as if it ran and held no models." % problem)
-    to_ask = _plan.to_ask_for(prepared.found, wanted)
+    if offline:
+        _refuse_what_is_not_here(prepared, only_asked=assume_empty)
+    to_ask = [] if offline else _plan.to_ask_for(prepared.found, wanted)
     if not to_ask:
         return prepared
     version = ollama.version() if prepared.reachable else ""
@@ -54,6 +59,22 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
     _check_capacity(prepared, store, problems)
     _note_other_stores(prepared, store)
     return prepared
+
+
+def _as_it_is(wanted):
+    """Without a registry the latest model is the one that is here."""
+    wanted = copy.copy(wanted)
+    wanted.state = "present" if wanted.state == "latest" else wanted.state
+    return wanted
+
+
+def _refuse_what_is_not_here(prepared, only_asked):
+    """Offline nothing is pulled. only_asked: in check mode what an import before this would have brought is not here yet, and is left out."""
+    lacking = [action for action in prepared.actions if action.pulls]
+    if lacking and not only_asked:
+        raise LocalModelsError("%s: not on this server, and no registry may be asked" % ", ".join(action.shown for action in lacking),
+                               "Import a bundle that holds it (localmodels.fastgpt.ollama_bundle_import); nothing was changed")
+    prepared.actions = [action for action in prepared.actions if not action.pulls]
 
 
 def _nothing_listens(problem):

@@ -25,6 +25,11 @@ author:
 extends_documentation_fragment:
   - localmodels.fastgpt.ollama
 attributes:
+  action_group:
+    description: C(module_defaults) of C(group/localmodels.fastgpt.ollama) apply to this module.
+    support: full
+    membership:
+      - localmodels.fastgpt.ollama
   check_mode:
     description: Reads for real, and sends and writes nothing.
     support: full

@@ -60,6 +60,12 @@ options:
       - The value of C(insecure) for models that do not say it themselves.
     type: bool
     default: false
+  offline:
+    description:
+      - Whether no registry may be asked, neither by this module nor by the server. Then V(latest) is the model that is there,
+        and one that is missing is an error. M(localmodels.fastgpt.ollama_bundle_import) brings models without a registry.
+    type: bool
+    default: false
   store_path:
     description:
       - The folder where the server keeps its models, as the host that runs the module sees it.
@@ -85,6 +91,7 @@ options:
     type: path
 seealso:
   - module: localmodels.fastgpt.ollama_info
+  - module: localmodels.fastgpt.ollama_bundle_import
 notes:
   - The module runs on the managed host, beside Ollama. To reach a server from somewhere else, such as one on Windows, set O(url) and use
     C(delegate_to).
@@ -181,6 +188,7 @@ def main():
             ARGUMENT_SPEC,
             models={"type": "list", "elements": "raw", "required": True},
             insecure={"type": "bool", "default": False},
+            offline={"type": "bool", "default": False},
             store_path={"type": "path"},
             retries={"type": "int", "default": 3},
             stall_timeout={"type": "int", "default": 300},
@@ -201,7 +209,8 @@ def run(module, results):
     params = module.params
     wanted = _plan.read_wanted(params["models"], params["insecure"])
     ollama = ollama_from(params)
-    prepared = _apply.prepare(ollama, wanted, params["store_path"], assume_empty=module.check_mode)
+    prepared = _apply.prepare(ollama, wanted, params["store_path"], assume_empty=module.check_mode,
+                              offline=params["offline"])
     for warning in prepared.warnings:
         module.warn(warning)
     results["reachable"] = prepared.reachable

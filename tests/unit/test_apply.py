@@ -267,3 +267,15 @@ def test_models_that_seem_to_have_vanished_are_told_of(registry, tmp_path, monke
     prepared = _apply.prepare(Server(), read_wanted(["x", {"name": "y", "state": "absent"}]), str(tmp_path))
     assert prepared.warnings == ["x:latest is in the model store /home/me/.ollama/models as well, which this server does not use;"
                                  " its own is %s." % tmp_path]
+
+
+def test_offline_no_registry_is_asked(monkeypatch, tmp_path):
+    monkeypatch.setattr(_apply._registry, "read_all", lambda *arguments: pytest.fail("a registry was asked"))
+    wanted = read_wanted([{"name": "x", "state": "latest"}, {"name": "y", "state": "absent"}])
+    server = Server([("x", "a" * 64), ("y", "b" * 64)])
+    prepared = _apply.prepare(server, wanted, str(tmp_path), offline=True)
+    assert [(action.verb, action.shown) for action in prepared.actions] == [("delete", "y:latest"), ("none", "x:latest")]
+    with pytest.raises(LocalModelsError, match="z:latest: not on this server, and no registry may be asked. Import a bundle"):
+        _apply.prepare(server, read_wanted(["x", "z"]), str(tmp_path), offline=True)
+    asked = _apply.prepare(server, read_wanted(["x", "z"]), str(tmp_path), assume_empty=True, offline=True)
+    assert [action.shown for action in asked.actions] == ["x:latest"]
