@@ -37,6 +37,8 @@ def ensure() -> None:
 
 def _start() -> None:
     dockerd = shutil.which("dockerd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin")
+    for file, program in (("docker.pid", "dockerd"), ("docker/containerd/containerd.pid", "containerd")):
+        _forget_dead(pathlib.Path("/var/run", file), program)
     say(f"starting a Docker engine (log: {LOG.relative_to(CACHE.parent.parent)})")
     with open(LOG, "ab") as log:
         process = subprocess.Popen(
@@ -55,11 +57,21 @@ def _start() -> None:
 
 def started_here() -> bool:
     """Whether an engine runs that this checkout has started."""
+    return _runs(PID_FILE, "dockerd")
+
+
+def _runs(pid_file: pathlib.Path, program: str) -> bool:
     try:
-        status = pathlib.Path("/proc", str(int(PID_FILE.read_text())), "status").read_text()
-        return "Name:\tdockerd\n" in status and "State:\tZ" not in status  # Z: ended, and nobody has asked how
+        status = pathlib.Path("/proc", str(int(pid_file.read_text())), "status").read_text()
     except (OSError, ValueError):
         return False
+    return f"Name:\t{program}\n" in status and "State:\tZ" not in status  # Z: ended, and nobody has asked how
+
+
+def _forget_dead(pid_file: pathlib.Path, program: str) -> None:
+    """An engine that ended hard left its number, which may by now be somebody else's: the next one would refuse to start."""
+    if not _runs(pid_file, program):
+        pid_file.unlink(missing_ok=True)
 
 
 def stop() -> None:
