@@ -47,6 +47,10 @@ class ContainerHost:
         """Return when the server has come up. Raises LocalModelsError."""
         raise NotImplementedError
 
+    def hidden(self):
+        """What its log may tell and nobody shall see: list of str. Passwords in URLs are hidden anyway."""
+        return []
+
     def container(self):
         """The container as inspected, or None."""
         found = self.docker.inspect([self.wanted.container])
@@ -126,7 +130,7 @@ class ContainerHost:
 
     def _back(self, problem):
         lines = self.docker.logs(self.wanted.container, LOG_LINES)
-        said = "\n  ".join(scrub(line) for line in lines) or "(there are none)"
+        said = "\n  ".join(scrub(line, self.hidden()) for line in lines) or "(there are none)"
         try:
             outcome = self._put_back()
         except (LocalModelsError, OSError) as second:

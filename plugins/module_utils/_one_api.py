@@ -108,7 +108,8 @@ class OneAPI:
         self.ask("POST", "/api/channel/", settings, writes=True)
         row = self.channel(settings["name"])
         if row is None:
-            raise HopError(HOP, self.client.base_url, "took the channel %s and does not list it" % settings["name"])
+            raise HopError(HOP, self.client.base_url, "took the channel %s and does not list it" % settings["name"],
+                           "Look at one-api's log, and whether somebody else changes its channels right now")
         return row
 
     def update_channel(self, id, changes):

@@ -78,10 +78,20 @@ def address(container):
     return Service(PROJECT, {}, {}, [container]).url_from_host(PORT)
 
 
+class NotYet:
+    """In place of a one-api that check mode finds nowhere, because a role has yet to make it: there is nothing in it."""
+
+    def channels(self):
+        return []
+
+    tokens = channels
+
+
 def connect(params, run, read_only=False):
     """(OneAPI, what may be shown of where it was found: dict) for the options of doc fragment `one_api`.
 
-    Options go before what the project folder says. run: see _docker.Docker. Raises LocalModelsError.
+    Options go before what the project folder says. run: see _docker.Docker. read_only: where the project folder does not exist,
+    NotYet takes the place of OneAPI. Raises LocalModelsError.
     """
     folder, url, token = params["project_dir"], params["url"], params["access_token"]
     if not folder and not (url and token):
@@ -89,6 +99,8 @@ def connect(params, run, read_only=False):
                                "Give project_dir, the folder that role one_api made, or url with access_token")
     found_in = {"url_found_in": "option url" if url else "container of project %s in %s" % (PROJECT, folder),
                 "secret_found_in": "option access_token" if token else "%s in %s" % (ACCESS_TOKEN, env_path(folder))}
+    if read_only and not (url and token) and not os.path.exists(env_path(folder)):
+        return NotYet(), dict(found_in, url=url)
     token = token or read_secrets(folder).get(ACCESS_TOKEN)
     if not token:
         raise LocalModelsError("There is no %s in %s" % (ACCESS_TOKEN, env_path(folder)), "Run role one_api first, or give access_token")

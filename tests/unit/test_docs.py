@@ -17,7 +17,7 @@ MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py
 RUNTIME = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text())
 GROUPS = RUNTIME["action_groups"]
 # They make a server or a bundle instead of talking to one, and are told nothing of its address; see meta/runtime.yml.
-MAKERS = {"ollama_container", "ollama_release", "ollama_service", "ollama_bundle_export"}
+MAKERS = {"ollama_container", "ollama_release", "ollama_service", "ollama_bundle_export", "one_api_container"}
 
 
 def module(name):
