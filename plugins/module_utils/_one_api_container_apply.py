@@ -121,7 +121,7 @@ def look(one_api, secrets):
             raise
         return found
     found.answers = True
-    found.default_password = _opens(one_api, _one_api.DEFAULT_PASSWORD) is not None
+    found.default_password = _opens(one_api)
     try:
         found.access = one_api.user()["role"] >= _one_api.ROOT
     except Refused as problem:
@@ -153,7 +153,7 @@ def _win_access_back(one_api, secrets, keep, where):
     """A new access token, by logging in: for a release that looks at no INITIAL_ROOT_ACCESS_TOKEN (before 0.6.8), a token that
     somebody made anew in one-api's pages, or a database from elsewhere."""
     for password in (secrets[place.ROOT_PASSWORD], _one_api.DEFAULT_PASSWORD):
-        cookie = _opens(one_api, password)
+        cookie = one_api.login(password)
         if cookie is not None:
             keep(place.ACCESS_TOKEN, one_api.new_access_token(cookie))
             return
@@ -161,14 +161,14 @@ def _win_access_back(one_api, secrets, keep, where):
                            "Put that file back as it was, or write root's password there as %s" % place.ROOT_PASSWORD)
 
 
-def _opens(one_api, password):
-    """The session cookie for root's password, or None where it is wrong, or where there were too many logins to tell."""
+def _opens(one_api):
+    """Whether the well-known password opens the door. Not, for all we know, where there were too many logins to tell."""
     try:
-        return one_api.login(password)
+        return one_api.login(_one_api.DEFAULT_PASSWORD) is not None
     except Refused as problem:
         if problem.status != TOO_MANY:
             raise
-        return None
+        return False
 
 
 def _mend_token(one_api, row, keep):

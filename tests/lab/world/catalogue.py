@@ -1,6 +1,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which images the lab's Docker registry offers: every name in the compose files of the lab's hosts, and Ollama's."""
+"""Which images the lab's Docker registry offers: every name in the compose files of the lab's hosts, Ollama's and
+one-api's."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ def offered(compose_files) -> dict:
     """Name that people type -> tag of the lab's image behind it."""
     catalogue = {f"ollama/ollama:{version}": images.ollama(version) for version in images.RELEASES}
     catalogue["ollama/ollama:latest"] = images.ollama(images.RELEASES[0])
+    catalogue.update({f"ghcr.io/songquanpeng/one-api:v{version}": images.one_api(version) for version in images.ONE_API_RELEASES})
     for path in compose_files:
         for name in IMAGE_LINE.findall(path.read_text()):
             catalogue[name] = _image_for(name)

@@ -15,6 +15,7 @@ import tempfile
 from . import secrets
 from .shell import CACHE, LAB, LABEL, LabError, docker, lock, need, run, say, succeeds
 
+ONE_API_RELEASES = ("0.6.10", "0.6.9")
 RELEASES = ("0.32.15", "0.32.14")  # Ollama's versions that the lab's internet offers, newest first
 BASE_PACKAGES = ("python3", "python3-aiohttp", "ca-certificates", "curl")
 APT_SOURCES = """\
@@ -36,6 +37,10 @@ def real_ollama() -> pathlib.Path | None:
 
 def real_aiproxy() -> pathlib.Path | None:
     return _given("LAB_AIPROXY")
+
+
+def real_one_api() -> pathlib.Path | None:
+    return _given("LAB_ONE_API")
 
 
 def _given(variable: str) -> pathlib.Path | None:
@@ -144,6 +149,14 @@ def aiproxy() -> str:
     if real:
         return _image("aiproxy-real", {"SERVER": server()}, {"aiproxy": real})
     return _image("aiproxy", {"SERVER": server()}, {})
+
+
+def one_api(version: str) -> str:
+    """The image ghcr.io/songquanpeng/one-api:vVERSION."""
+    real = real_one_api()
+    if real:
+        return _image("one-api-real", {"SERVER": server()}, {"one-api": real})
+    return _image("one-api", {"SERVER": server(), "VERSION": version}, {})
 
 
 def fastgpt(version: str) -> str:
