@@ -4,21 +4,25 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import pathlib
+import queue
 import shutil
+import subprocess
 import sys
+import tempfile
 import time
 
 import yaml
 
-from .common import BIN, CACHE, CHECKOUT, StageFailed, call
+from .common import BIN, CACHE, CHECKOUT, StageFailed, call, environment
 
 FOLDER = CHECKOUT / "extensions" / "molecule"
 LAB = CHECKOUT / "tests" / "lab" / "lab.py"
 STEPS = ("side_effect ../shared/fresh.yml", "check_fresh.yml", "converge", "verify", "idempotence",
          "side_effect ../shared/check_converged.yml", "side_effect ../shared/report.yml")
-REPORTS = CACHE / "molecule" / "reports"
+LOG_SHOWN = 20_000  # characters of the log of a scenario that failed
 
 
 def known() -> list:
@@ -52,42 +56,62 @@ def molecule(wanted: list | None = None) -> None:
         raise StageFailed(f"no scenario {', '.join(unknown) or 'at all'}; there are: {', '.join(known())}")
     _sequences_are_complete(names)
     lab = os.environ.get("LAB_NAME", "molecule")
-    shutil.rmtree(REPORTS, ignore_errors=True)
-    REPORTS.mkdir(parents=True)
-    results = {}
-    try:
-        for name in names:
-            results[name] = _run(name, lab)
-    finally:
-        if os.environ.get("LAB_KEEP") != "1":
-            call(sys.executable, LAB, "down", LAB_NAME=lab)
-    reported = {path.name for path in REPORTS.iterdir()}
+    with tempfile.TemporaryDirectory() as reports:
+        results = {name: outcome for name, *outcome in _in_lanes(names, lab, pathlib.Path(reports))}
     print("\nscenarios:")
-    for name, (seconds, error) in results.items():
-        outcome = error or ("ok" if name in reported else "FAILED: it did not run to its end")
-        print(f"  {name:<24}{seconds:>6.0f} s  {outcome}")
-    bad = [name for name in names if results[name][1] or name not in reported]
+    for name in names:
+        seconds, error = results[name]
+        print(f"  {name:<24}{seconds:>6.0f} s  {error or 'ok'}")
+    bad = [name for name in names if results[name][1]]
     if bad:
         raise StageFailed("scenarios that failed: " + ", ".join(bad))
 
 
-def _run(name: str, lab: str) -> tuple:
-    """Seconds it took, and what went wrong ("" when nothing did)."""
-    print(f"\n--- scenario {name}")
+def _in_lanes(names: list, lab: str, reports: pathlib.Path):
+    """Each scenario's name, seconds and error. Two at a time, each lane with a lab of its own: they wait more than they work."""
+    lanes = queue.SimpleQueue()
+    labs = [lab] if len(names) == 1 else [f"{lab}-{number}" for number in (1, 2)]
+    for one in labs:
+        lanes.put(one)
+
+    def in_a_lane(name: str) -> tuple:
+        mine = lanes.get()
+        try:
+            return (name, *_run(name, mine, reports))
+        finally:
+            lanes.put(mine)
+
+    try:
+        with concurrent.futures.ThreadPoolExecutor(len(labs)) as pool:
+            yield from pool.map(in_a_lane, names)
+    finally:
+        if os.environ.get("LAB_KEEP") != "1":
+            for one in labs:
+                call(sys.executable, LAB, "down", LAB_NAME=one)
+
+
+def _run(name: str, lab: str, reports: pathlib.Path) -> tuple:
+    """Seconds it took, and what went wrong ("" when nothing did). What it printed is in .cache/molecule/NAME.log."""
+    print(f"scenario {name}: begins", flush=True)
     state = CACHE / "molecule" / name  # Molecule's memory of earlier runs: they count for nothing
     shutil.rmtree(state, ignore_errors=True)
     state.mkdir(parents=True)
     begin = time.monotonic()
-    error = ""
-    try:
-        call(
-            BIN / "molecule", "test", "--scenario-name", name, "--destroy", "never", "--report",
-            LAB_NAME=lab, LAB_INVENTORY=str(_inventory(lab)), LAB_REPORTS=str(REPORTS), MOLECULE_EPHEMERAL_DIRECTORY=str(state),
+    log = state.with_suffix(".log")
+    with open(log, "w") as output:
+        done = subprocess.run(
+            [BIN / "molecule", "test", "--scenario-name", name, "--destroy", "never", "--report"],
+            cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env=environment(LAB_NAME=lab, LAB_INVENTORY=str(CACHE / "lab" / lab / "inventory.yml"), LAB_REPORTS=str(reports),
+                            MOLECULE_EPHEMERAL_DIRECTORY=str(state)),
         )
-    except StageFailed as failure:
-        error = f"FAILED: {failure}"
-    return time.monotonic() - begin, error
-
-
-def _inventory(lab: str) -> pathlib.Path:
-    return CACHE / "lab" / lab / "inventory.yml"
+    seconds = time.monotonic() - begin
+    error = ""
+    if done.returncode:
+        error = f"FAILED: molecule ended with {done.returncode}"
+    elif not (reports / name).exists():
+        error = "FAILED: it did not run to its end"
+    print(f"scenario {name}: {error or 'ok'} after {seconds:.0f} s, log in {log.relative_to(CHECKOUT)}", flush=True)
+    if error:
+        print(log.read_text()[-LOG_SHOWN:], flush=True)
+    return seconds, error
