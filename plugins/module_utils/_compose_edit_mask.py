@@ -16,12 +16,14 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_
 # Words that edits depend on and that are no secrets.
 _WORDS = frozenset(("null", "true", "false", "default", "external", "AIPROXY_API_ENDPOINT", "AIPROXY_API_TOKEN",
                     "OPENAI_BASE_URL", "CHAT_API_KEY", "ONEAPI_URL", "NO_PROXY", "no_proxy", "host.docker.internal", "host-gateway"))
-_TOKEN = re.compile(
-    r"""(?P<code>\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}))|(?P<escape>\\.)
-    |(?P<list>["']?(?:NO_PROXY|no_proxy)["']?(?:[ \t]*:[ \t]+|=)(?:"[^"]*"|'[^']*'|[^\s"'#]*))
-    |(?P<key>(?:"[\w./-]+"|'[\w./-]+')(?=[ \t]*:)|[\w./-]+(?=[ \t]*:(?:[ \t]|$)))
+# What stands in no_proxy is kept to its end: in a block that may be words with spaces between, but no further entry of a list or map.
+_VALUE = r"""(?:"[^"]*"|'[^']*'|[^\s"'#,}\]]*)""", r"""(?:"[^"]*"|'[^']*'|[^\s"'#]*(?:[ \t]+(?!\S*[:=](?:\s|$)|\S*=)[^\s"'#]+)*)"""
+_TOKEN = r"""(?P<code>\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}))|(?P<escape>\\.)
+    |(?P<list>["']?(?:NO_PROXY|no_proxy)["']?(?:[ \t]*:[ \t]+|=)(?:[&!][\w.-]+[ \t]+)?%(value)s%(named)s)
+    |(?P<key>(?:"[\w./-]+"|'[\w./-]+')(?=[ \t]*:)|[\w./-]+(?=[ \t]*:(?:[ \t\r]|$)))
     |(?P<mark>(?:(?<=[\s,\[])|^)[&*!][\w.-]+)
-    |(?P<word>[\w.-]+)""", re.VERBOSE)
+    |(?P<word>[\w.-]+)"""
+_NAMED = re.compile(r"(?:NO_PROXY|no_proxy)[\"']?[ \t]*:[ \t]+\*([\w.-]+)")
 _BLOCK = re.compile(r"^(?P<indent>[ ]*(?:-[ ]+)*)(?P<key>[^\s#'\"{\[][^#'\"{\[]*?[ \t]*:[ \t]+)?"
                     r"(?:[&!]\S+[ \t]+)*[|>][0-9+-]{0,2}[ \t]*(?:#.*)?$")
 
@@ -32,6 +34,7 @@ def masked(text, keep=()):
     keep: words (iterable of str) that stay too, such as names of networks.
     """
     words = _WORDS | set(keep)
+    tokens = [_tokens(text, value) for value in _VALUE]
     lines, block = [], None
     for line in text.lstrip(BOM).split("\n"):
         bare = line.strip()
@@ -48,8 +51,16 @@ def masked(text, keep=()):
             block = len(header.group("indent")) if header.group("key") else max(header.group("indent").rfind("-"), 0)
             lines.append(line)
             continue
-        lines.append(line if line.startswith("%") else _TOKEN.sub(lambda found: _shown(found, words), line))
+        token = tokens[0 if re.search(r"(?<!\$)[{\[]", line) else 1]
+        lines.append(line if line.startswith("%") else token.sub(lambda found: _shown(found, words), line))
     return (BOM if text.startswith(BOM) else "") + "\n".join(lines)
+
+
+def _tokens(text, value):
+    """The pattern of what is told apart in a line. A list in no_proxy may stand at an anchor: that one is kept too."""
+    names = sorted({re.escape(found.group(1)) for found in _NAMED.finditer(text)})
+    named = r"|&(?:%s)[ \t]+%s" % ("|".join(names), value) if names else ""
+    return re.compile(_TOKEN % {"value": value, "named": named}, re.VERBOSE)
 
 
 def _shown(found, words):

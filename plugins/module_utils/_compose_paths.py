@@ -139,6 +139,13 @@ def _one_api(found, numbers, ollamas, host, given):
             "No service in %s is the one-api that FastGPT calls (OPENAI_BASE_URL: %s)" % (
                 found["folder"], apps[0]["variables"].get("OPENAI_BASE_URL") or "not set"),
             "Run role localmodels.fastgpt.one_api first, or give the address of yours")
+    for app in apps:
+        if not app["variables"]["OPENAI_BASE_URL"].endswith("/v1"):
+            raise WrongPath("OPENAI_BASE_URL of service %s does not end in /v1: %r" % (app["name"], app["variables"]["OPENAI_BASE_URL"]),
+                            "Set it to the address of one-api with /v1 behind, such as http://%s:3000/v1" % found["one_api"])
+        if not app["variables"].get("CHAT_API_KEY"):
+            raise WrongPath("CHAT_API_KEY of service %s is not set, and FastGPT sends no request without a key" % app["name"],
+                            "Set it to a token of one-api")
     service = found["services"][found["one_api"]]
     owner = _networked(found, service)
     ways = _ways(ollamas, host, owner)

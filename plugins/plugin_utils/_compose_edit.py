@@ -73,7 +73,7 @@ def _prove(source, intents, new, text):
         raise CannotEdit("With the change this would be no valid file: %s" % problem.what, USE_OVERRIDE, problem.line, problem.column) from problem
     wrong = differences(_expected(source.meaning(), intents), after)
     if wrong:
-        line, column = source.place_of("services", next(iter(wrong)).split(".")[1] if "." in next(iter(wrong)) else "")
+        line, column = source.place_of(*next(iter(wrong)).split("."))
         raise CannotEdit("The change cannot be made here alone; it would also differ: %s" % ", ".join(sorted(wrong)[:4]), USE_OVERRIDE, line, column)
 
 

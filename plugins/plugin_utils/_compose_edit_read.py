@@ -78,8 +78,8 @@ class Source:
         return line + 1, column + 1
 
     def meaning(self):
-        """What the file says, merge keys applied, in one spelling; without `x-` keys, which say nothing by themselves."""
-        whole = {key: plain(value) for key, (dummy, value) in pairs(self.root).items() if not str(key).startswith("x-")}
+        """What the file says, merge keys applied, in one spelling."""
+        whole = plain(self.root)
         services = whole.get("services")
         for spec in services.values() if isinstance(services, dict) else ():
             if isinstance(spec, dict):

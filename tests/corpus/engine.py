@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(CHECKOUT / "tests"))
+sys.path.append(str(CHECKOUT / "tests"))
 import conftest  # noqa: E402
 
 conftest.pytest_configure(None)

@@ -11,6 +11,7 @@ import re
 
 GATEWAY_VARIABLES = {"AIPROXY_API_ENDPOINT", "AIPROXY_API_TOKEN", "OPENAI_BASE_URL", "CHAT_API_KEY", "ONEAPI_URL"}
 LISTS = {"NO_PROXY", "no_proxy"}
+PROXIES = {"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"}
 OLLAMA = {"container": "ollama", "host": "host.docker.internal"}
 JOINED = {"ollama", "one-api"}
 
@@ -60,7 +61,9 @@ def _environment(service, before, after):
     for name in set(before) | set(after):
         if before.get(name, "-") == after.get(name, "-") or name in GATEWAY_VARIABLES:
             continue
-        if name not in LISTS or not (after.get(name) or "").startswith((before.get(name) or "").rstrip(",")):
+        kept = (after.get(name) or "").startswith((before.get(name) or "").rstrip(","))
+        needed = any(before.get(one) for one in PROXIES | LISTS)
+        if name not in LISTS or not kept or not needed:
             yield "variable %s of %s differs" % (name, service)
 
 
@@ -88,12 +91,12 @@ def _app(config, name, path, kind, version):
             yield "%s has no address or no key: %s" % (name, url)
         if path == "direct":
             callers = [name]
-            wanted = "127.0.0.1" if spec.get("network_mode") == "host" else OLLAMA[kind]
+            wanted = "127.0.0.1" if config["services"][_owner(config, name)].get("network_mode") == "host" else OLLAMA[kind]
             if url != "http://%s:11434/v1" % wanted:
                 yield "%s calls %s" % (name, url)
         else:
             callers = _called(config, url)
-            if not callers and "one-api" not in _networks(config, name):
+            if not callers and "one-api" not in _networks(config, _owner(config, name)):
                 yield "%s does not reach %s" % (name, url)
             yield from _through_proxy(config, name, re.sub(r"^https?://|[:/].*$", "", url))
     for caller in callers:
@@ -102,21 +105,26 @@ def _app(config, name, path, kind, version):
 
 def _reaches(config, name, kind):
     """What is wrong with a service that has to call Ollama."""
-    mode = config["services"][name].get("network_mode") or ""
-    owner = mode.partition(":")[2] if mode.startswith("service:") else name
+    owner = _owner(config, name)
     if config["services"][owner].get("network_mode") == "host":
         return
     if kind == "container" and "ollama" not in _networks(config, owner):
         yield "%s is not in the network ollama" % owner
     if kind == "host" and "host.docker.internal" not in dict(_hosts(config["services"][owner])):
         yield "%s does not know host.docker.internal" % owner
-    yield from _through_proxy(config, name, OLLAMA[kind])
+    yield from _through_proxy(config, name, OLLAMA[kind])  # its own: variables are not shared with a network
+
+
+def _owner(config, name):
+    """The service whose networks a service uses."""
+    mode = config["services"][name].get("network_mode") or ""
+    return mode.partition(":")[2] if mode.startswith("service:") else name
 
 
 def _through_proxy(config, name, host):
     variables = config["services"][name].get("environment") or {}
     lists = [variables[one] for one in LISTS if variables.get(one)]
-    if any(variables.get(one) for one in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy")) and not lists:
+    if any(variables.get(one) for one in PROXIES) and not lists:
         yield "%s calls %s through a proxy" % (name, host)
     for value in lists:
         if host not in [one.strip().lower() for one in value.split(",")] and "*" not in value.split(","):

@@ -165,6 +165,7 @@ def test_bytes_around_stay():
             "    networks:\r\n    - one\r\nnetworks:\r\n  one:")
     new = edited(text, [EMPTY, HOST] + JOIN)
     assert reverted(new) == text
+    assert edits(masked(text, ["ollama"]), [EMPTY, HOST] + JOIN) == edits(text, [EMPTY, HOST] + JOIN)
     assert new.startswith("\ufeffservices:\r\n")
     assert new.count("\n") == new.count("\r\n")
     assert not new.endswith("\n")
@@ -194,8 +195,9 @@ def test_what_stands_already_is_no_change():
     ("services:\n  app:\n    environment:\n      TOKEN: [a]\n", 4, 14, "a list"),
     ("services:\n  app:\n    environment: text\n", 3, 18, "list or a map"),
     ("services:\n  app:\n    environment:\n      TOKEN: &t a\n  b:\n    labels: {x: *t}\n", 4, 14, "anchor"),
-    ("services:\n  app:\n    environment: &e\n      - TOKEN=a\n  b:\n    environment: *e\n", 5, 3, "services.b"),
-    ("services:\n  b: &b\n    environment:\n      A: a\n  app:\n    <<: *b\n", 2, 3, "services.b"),
+    ("services:\n  app:\n    environment: &e\n      - TOKEN=a\n  b:\n    environment: *e\n", 6, 5, "services.b"),
+    ("services:\n  b: &b\n    environment:\n      A: a\n  app:\n    <<: *b\n", 3, 5, "services.b"),
+    ("services:\n  app:\n    environment: &e\n      TOKEN: a\nx-b: *e\n", 4, 7, "x-b"),
     ("x: &x [1]\nservices:\n  app:\n    <<: *x\n", 4, 5, "no mapping"),
     ("services:\n  other: {}\n", 1, 1, "not written in this file"),
     ("services:\n", 1, 1, "No services"),

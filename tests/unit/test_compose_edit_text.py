@@ -101,6 +101,20 @@ def test_a_masked_text_shows_no_value_and_keeps_its_shape():
         assert kept in text
 
 
+@pytest.mark.parametrize(("line", "shown"), [
+    ("  NO_PROXY: &np a.b, c ,d # hunter2", "  NO_PROXY: &np a.b, c ,d # xxxxxxx"),
+    ("  no_proxy: 'a, b'", "  no_proxy: 'a, b'"),
+    ("x: {NO_PROXY: a, PASS: hunter2, B: hunter2}", "x: {NO_PROXY: a, PASS: xxxxxxx, B: xxxxxxx}"),
+    ("x: [NO_PROXY=a, PASS=hunter2]", "x: [NO_PROXY=a, PASS=xxxxxxx]"),
+    ("  NO_PROXY: a, PASS: hunter2,", "  NO_PROXY: a, PASS: xxxxxxx,"),
+    ("  NO_PROXY=a, PASS=hunter2,", "  NO_PROXY=a, PASS=xxxxxxx,"),
+    ("a: &list b,c\nd: &other hunter2\nNO_PROXY: *list", "a: &list b,c\nd: &other xxxxxxx\nNO_PROXY: *list"),
+    ("key:\r\n  KEY: hunter2\r\n", "key:\r\n  KEY: xxxxxxx\r\n"),
+])
+def test_only_lists_of_exceptions_are_kept(line, shown):
+    assert masked(line) == shown
+
+
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name[:40])
 def test_passwords_of_official_files_are_masked(sample):
     text = sample.read_text(encoding="utf-8")

@@ -129,6 +129,13 @@ def test_the_one_api_of_an_old_project_is_used_as_it_is():
     assert said(want(project(OWN_ONE_API), "one_api", ollama=[HOST])) == [("host", "oneapi", "host.docker.internal", "host-gateway")]
 
 
+@pytest.mark.parametrize(("change", "said"), [({"CHAT_API_KEY": ""}, "CHAT_API_KEY of service fastgpt is not set"),
+                                             ({"OPENAI_BASE_URL": "http://oneapi:3000"}, "does not end in /v1")])
+def test_an_old_project_that_cannot_call_its_one_api_is_told_so(change, said):
+    with pytest.raises(WrongPath, match=said):
+        want(project(OWN_ONE_API, app=change), "one_api")
+
+
 def test_without_any_one_api_there_is_none_to_use():
     with pytest.raises(LocalModelsError, match="No service .* is the one-api that FastGPT calls"):
         want(project(LIST_STYLE), "one_api")
