@@ -7,7 +7,9 @@ from __future__ import annotations
 from ansible.errors import AnsibleFilterError
 
 # The defaults of role ollama: variables of one host do not show the defaults of a role that runs on another.
-PROVIDER, VERSION, IMAGE = "docker", "0.32.15", "ollama/ollama:%s"
+PROVIDER = "docker"
+VERSION = "0.32.15"
+IMAGE = "ollama/ollama:%s"
 
 
 def bundle_contents(hosts, hostvars):

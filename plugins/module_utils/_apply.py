@@ -33,7 +33,8 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
 
     Where nothing has to be asked of a registry this costs exactly one request. store_path: the model store as this host
     sees it, or None to look for it. assume_empty: a server where nothing listens yet counts as one without models (check
-    mode on a fresh host). offline: no registry is asked, by nobody. Raises LocalModelsError for a model that does not exist or cannot be had, and for a disk that is too small.
+    mode on a fresh host). offline: no registry is asked, by nobody. Raises
+    LocalModelsError for a model that does not exist or cannot be had, and for a disk that is too small.
     """
     if offline:
         wanted = [_as_it_is(one) for one in wanted]

@@ -94,10 +94,8 @@ _ABSENT = _Absent()
 def _differences(before, after, path):
     if isinstance(before, dict) and isinstance(after, dict):
         for key in list(before) + [key for key in after if key not in before]:
-            for found in _differences(before.get(key, _ABSENT), after.get(key, _ABSENT), path + (str(key),)):
-                yield found
+            yield from _differences(before.get(key, _ABSENT), after.get(key, _ABSENT), path + (str(key),))
     elif before is _ABSENT and isinstance(after, dict) and after and len(path) > 2:
-        for found in _differences({}, after, path):
-            yield found
+        yield from _differences({}, after, path)
     elif before != after:
         yield ".".join(path), (before, after)

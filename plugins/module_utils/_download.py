@@ -150,7 +150,7 @@ def fetch_text(url, missing, sleep=time.sleep):
 def _open(url, headers, missing=FOR_RELEASES.missing):
     """The open response, or None where nothing is left to be sent. Raises Broken where another try may help, else LocalModelsError."""
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=STALL)
+        return urllib.request.build_opener().open(urllib.request.Request(url, headers=headers), timeout=STALL)
     except urllib.error.HTTPError as answered:
         if answered.code == 416:
             return None

@@ -107,7 +107,8 @@ class Source:
         except yaml.reader.ReaderError as problem:
             raise self.refusal(problem.position, "A character that YAML does not allow", MEND_YAML) from problem
         except (yaml.YAMLError, RecursionError, ValueError) as problem:
-            raise CannotEdit("This is no YAML that can be read: %s" % (str(problem).split("\n")[0] or "nested too deep"), MEND_YAML, 1, 1) from problem
+            said = str(problem).split("\n", maxsplit=1)[0] or "nested too deep"
+            raise CannotEdit("This is no YAML that can be read: %s" % said, MEND_YAML, 1, 1) from problem
         finally:
             loader.dispose()
 

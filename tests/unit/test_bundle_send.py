@@ -184,7 +184,8 @@ class Action(action_plugin.ActionModule):
 def bundle(tmp_path):
     raw = json.dumps({"config": {"digest": "sha256:" + "a" * 64, "size": 6}, "layers": []}).encode()
     made = _bundle.Bundle([_bundle.Model(ModelName.parse("tiny"), raw)])
-    for path, content in [("bundle.json", made.document().encode()), *((p, t.encode()) for p, t in made.manifests().items()), ("blobs/sha256-" + "a" * 64, b"config")]:
+    manifests = [(path, text.encode()) for path, text in made.manifests().items()]
+    for path, content in [("bundle.json", made.document().encode()), *manifests, ("blobs/sha256-" + "a" * 64, b"config")]:
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_bytes(content)
     return tmp_path

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
+import subprocess
 
 import pytest
 import yaml
@@ -35,23 +37,22 @@ def test_a_report_before_the_end_is_no_report():
 
 
 @pytest.fixture
-def lab(monkeypatch, tmp_path):
+def lab(monkeypatch):
     """Stands for Molecule and the lab; `ends` says of a scenario how it ends: "reports", "silently" or "fails"."""
     ends = {}
 
-    def call(program, *arguments, **environment):
-        if "test" in arguments:
-            name = arguments[arguments.index("--scenario-name") + 1]
-            if ends[name] == "fails":
-                raise common.StageFailed("molecule ended with 1")
-            if ends[name] == "reports":
-                (scenarios.REPORTS / name).write_text(name)
+    def molecule(command, env, **_others):
+        name = command[command.index("--scenario-name") + 1]
+        if ends[name] == "reports":
+            (pathlib.Path(env["LAB_REPORTS"]) / name).write_text(name)
+        return subprocess.CompletedProcess(command, 1 if ends[name] == "fails" else 0)
 
-    monkeypatch.setattr(scenarios, "call", call)
-    monkeypatch.setattr(scenarios, "CACHE", tmp_path)
-    monkeypatch.setattr(scenarios, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(scenarios.subprocess, "run", molecule)
+    monkeypatch.setattr(scenarios, "call", lambda *command, **environment: None)
+    monkeypatch.setattr(scenarios, "CACHE", scenarios.CHECKOUT / ".cache" / "test-stages")
     ends.update(dict.fromkeys(scenarios.known(), "reports"))
-    return ends
+    yield ends
+    shutil.rmtree(scenarios.CACHE, ignore_errors=True)  # not there where nothing was started
 
 
 def test_all_that_report_are_well(lab):
