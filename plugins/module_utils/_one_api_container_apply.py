@@ -79,7 +79,7 @@ class ContainerHost(_container_apply.ContainerHost):
                 break
             why = self.trouble() or (time.monotonic() >= end and "%s after %d s" % (why, self.wanted.timeout))
             if why:
-                raise LocalModelsError("one-api does not come up: %s" % why, "Look at `docker logs %s`" % self.wanted.container)
+                raise LocalModelsError("one-api does not come up: %s" % why, "Check one_api_image, one_api_environment and one_api_timeout")
             time.sleep(pause)
             pause = min(pause * 2, 2)  # it counts such requests: 480 in 3 minutes
         self._settle()

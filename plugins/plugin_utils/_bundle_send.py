@@ -62,7 +62,7 @@ class Sender:
         self.forget()
         seconds = self.clock() - self.began
         rate = ", %s/s" % size_text(self.sent / seconds) if seconds >= 1 else ""
-        self.show("%s: Sent %d files of the bundle, %s in %s%s" % (self.host, files, size_text(self.sent), time_text(seconds), rate))
+        self.show("%s: Sent %d file%s of the bundle, %s in %s%s" % (self.host, files, "" if files == 1 else "s", size_text(self.sent), time_text(seconds), rate))
 
     def forget(self):
         """Take away what is left on the host."""
@@ -77,7 +77,7 @@ class Sender:
         # The size is compared first: nothing is appended twice, and not by two plays at once.
         said = self.action._low_level_execute_command(
             "umask 022; mkdir -p {top}; umask 077; mkdir -p {folder} && touch {place} && "
-            "if [ $(wc -c < {place}) -eq {there} ]; then cat {piece} >> {place} || {{ rm -f {place}; exit 3; }}; else exit 4; fi; wc -c < {place}".format(
+            "if [ $(wc -c < {place}) -eq {there} ]; then cat {piece} >> {place} || exit 3; else exit 4; fi; wc -c < {place}".format(
                 top=shlex.quote(os.path.dirname(folder)), folder=shlex.quote(folder), place=shlex.quote(place), there=there,
                 piece=shlex.quote(remote)), sudoable=True)
         now = said.get("stdout", "").strip().rpartition("\n")[2].strip()
@@ -86,9 +86,10 @@ class Sender:
         if said.get("rc") == 4:
             raise LocalModelsError("%s on the host changed while it was being sent: probably another play sends it too" % place, "Run one at a time")
         text = " ".join((said.get("stderr") or said.get("stdout") or "").split())[-300:]
-        full = "The disk of the host became full while %s was being sent" % place
-        raise LocalModelsError(full if "No space left" in text else "%s cannot be written on the host: %s" % (place, text),
-                               "Free space there and run again" if "No space left" in text else "Use become: true")
+        if "No space left" in text:
+            self.action._low_level_execute_command("rm -f %s" % shlex.quote(place), sudoable=True)
+            raise LocalModelsError("The disk of the host became full while %s was being sent" % place, "Free space there and run again")
+        raise LocalModelsError("%s cannot be written on the host: %s" % (place, text), "Use become: true")
 
     def _put(self, data):
         """A piece as a file on the host: its path."""

@@ -60,7 +60,7 @@ class Host:
     def _low_level_execute_command(self, command, sudoable):
         assert sudoable, "runs as the user who runs the module"
         if self.breaks[:1] == ["half appended"] and " cat " in command:
-            command = command.replace("cat ", "head -c 1000 ", 1).replace("|| {", "; kill -9 $$ || {")
+            command = command.replace("cat ", "head -c 1000 ", 1).replace("|| exit 3", "; kill -9 $$")
         done = subprocess.run(["/bin/sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if " cat " in command or "head -c" in command:
             self._broken("after the piece")
@@ -93,7 +93,7 @@ def test_a_file_comes_in_pieces_and_nothing_else_is_left(tmp_path, sizes):
     host, lines = Host(tmp_path), []
     place = send(tmp_path, host, lines=lines)
     assert place.read_bytes() == DATA and host.pieces == [30_000, 30_000, 30_000, 10_000]
-    assert sorted(os.listdir(tmp_path)) == ["new", "source"] and lines[-1].startswith("gpu1: Sent 1 files of the bundle, 100.0 kB in ")
+    assert sorted(os.listdir(tmp_path)) == ["new", "source"] and lines[-1].startswith("gpu1: Sent 1 file of the bundle, 100.0 kB in ")
     assert (place.stat().st_mode & 0o777, place.parent.stat().st_mode & 0o777, place.parent.parent.stat().st_mode & 0o777) == (0o600, 0o700, 0o755)
 
 
