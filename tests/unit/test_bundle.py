@@ -102,7 +102,8 @@ def spoilt(change):
     (lambda said: said["files"].update({"blobs/../x": {"size": 1, "sha256": "a" * 64}}), "says something that cannot be"),
     (lambda said: said["files"].update({"blobs/x": {"size": 1, "sha256": "a; rm -rf /"}}), "says something that cannot be"),
     (lambda said: said["models"][0].update(name="../up"), "no model name"),
-    (lambda said: said["files"][said["models"][0]["manifest"]].update(sha256="a" * 64), "the manifest of registry.ollama.ai/library/tiny:latest, is not what it was"),
+    (lambda said: said["files"][said["models"][0]["manifest"]].update(sha256="a" * 64),
+     "the manifest of registry.ollama.ai/library/tiny:latest, is not what it was"),
 ])
 def test_what_cannot_be_is_refused(change, says):
     document, manifests = spoilt(change)

@@ -13,7 +13,7 @@ import stat
 import time
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_export, _bundle_import, _bundle_plan
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle_export, _bundle_import, _bundle_plan
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._bundle_import import OnThisHost, Sent
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
