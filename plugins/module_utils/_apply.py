@@ -9,8 +9,9 @@ import copy
 import time
 from urllib.parse import urlsplit
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _plan, _pull_causes, _registry, _store
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _look, _plan, _prune, _pull_causes, _registry, _store
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._report import Outcome
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text, time_text
@@ -20,22 +21,38 @@ LONGEST_PAUSE = 30
 
 class Prepared:
     """What is there and what has to be done: `found` (list of _plan.Found), `actions` (list of _plan.Action), `warnings` (list of
-    str), `manifests` ({ModelName.key: _registry.Manifest}), `reachable` (bool)."""
+    str), `manifests` ({ModelName.key: _registry.Manifest}), `reachable` (bool), `freed_exact` (bool: the sizes of what is deleted
+    because nobody declared it are exact, and not the most that can get free)."""
 
     def __init__(self, found, wanted, reachable=True):
         self.found, self.wanted, self.reachable = found, wanted, reachable
         self.manifests, self.warnings = {}, []
-        self.actions = _plan.plan(found, wanted)
+        self.differences, self.running = {}, ()
+        self.freed_exact = True
+        self.decide()
+
+    def decide(self):
+        self.actions = _plan.plan(self.found, self.wanted, self.manifests, self.differences, self.running)
 
 
-def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeout=10, offline=False):
+class Exclusive:
+    """Whatever is not declared has to go. `protect`: list of str, see _prune.protection. `allow_empty`: bool."""
+
+    def __init__(self, protect=(), allow_empty=False):
+        self.protect, self.allow_empty = list(protect), allow_empty
+
+
+def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeout=10, offline=False, exclusive=None):
     """Prepared for a server (_ollama.Ollama) and the declared models (list of _plan.Wanted). Reads only.
 
-    Where nothing has to be asked of a registry this costs exactly one request. store_path: the model store as this host
-    sees it, or None to look for it. assume_empty: a server where nothing listens yet counts as one without models (check
-    mode on a fresh host). offline: no registry is asked, by nobody. Raises
-    LocalModelsError for a model that does not exist or cannot be had, and for a disk that is too small.
+    Where nothing has to be asked of a registry, and no model is made from another or has to be loaded, this costs exactly one
+    request. store_path: the model store as this host sees it, or None to look for it. assume_empty: a server where nothing listens
+    yet counts as one without models (check mode on a fresh host). offline: no registry is asked, by nobody. exclusive: Exclusive,
+    or None where undeclared models stay. Raises LocalModelsError for a model that does not exist or cannot be had, and for a disk
+    that is too small.
     """
+    if exclusive:
+        _prune.refuse_empty(wanted, exclusive.allow_empty)
     if offline:
         wanted = [_as_it_is(one) for one in wanted]
     try:
@@ -45,21 +62,34 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
             raise
         prepared = Prepared([], wanted, reachable=False)
         prepared.warnings.append("%s Check mode goes on as if it ran and held no models." % problem)
+    if prepared.reachable and (any(one.recipe for one in wanted) or _look.memory_matters(wanted)):
+        prepared.differences, prepared.running = _look.closer(ollama, prepared.found, wanted)
+    elif _look.memory_matters(wanted):
+        prepared.running = _look.nothing_runs()
+    prepared.decide()
+    host = urlsplit(ollama.client.base_url).hostname
+    store = _store.Store(store_path) if store_path else None
+    to_ask = _plan.to_ask_for(prepared.found, wanted)
+    if (to_ask or exclusive) and not store:
+        store = _store.find(host, prepared.found)
     if offline:
         _refuse_what_is_not_here(prepared, only_asked=assume_empty)
-    to_ask = [] if offline else _plan.to_ask_for(prepared.found, wanted)
-    if not to_ask:
-        return prepared
+    elif to_ask:
+        _ask_registries(ollama, prepared, to_ask, store, registry_timeout)
+    if exclusive:
+        prepared.actions += _prune.undeclared(prepared.found, wanted, exclusive.protect)
+        prepared.freed_exact = _prune.count_freed(prepared.actions, prepared.found, store.sizes_of if store else lambda name: None)
+    return prepared
+
+
+def _ask_registries(ollama, prepared, to_ask, store, registry_timeout):
     version = ollama.version() if prepared.reachable else ""
-    host = urlsplit(ollama.client.base_url).hostname
-    store = _store.Store(store_path) if store_path else _store.find(host, prepared.found)
     prepared.manifests, problems = _registry.read_all(to_ask, version, registry_timeout)
     _refuse_what_cannot_be_had(prepared, problems)
     _note_local_layers(prepared, store)
-    prepared.actions = _plan.plan(prepared.found, wanted, prepared.manifests)
+    prepared.decide()
     _check_capacity(prepared, store, problems)
     _note_other_stores(prepared, store)
-    return prepared
 
 
 def _as_it_is(wanted):
@@ -72,10 +102,12 @@ def _as_it_is(wanted):
 def _refuse_what_is_not_here(prepared, only_asked):
     """Offline nothing is pulled. only_asked: in check mode what an import before this would have brought is not here yet, and is left out."""
     lacking = [action for action in prepared.actions if action.pulls]
+    gone = {action.name for action in lacking}
     if lacking and not only_asked:
         raise LocalModelsError("%s: not on this server, and no registry may be asked" % ", ".join(action.shown for action in lacking),
                                "Import a bundle that holds it (localmodels.fastgpt.ollama_bundle_import); nothing was changed")
-    prepared.actions = [action for action in prepared.actions if not action.pulls]
+    prepared.actions = [action for action in prepared.actions
+                        if not action.pulls and not (action.creates and action.wanted.recipe.base in gone)]
 
 
 def _nothing_listens(problem):
@@ -150,6 +182,8 @@ class Run:
         self.sleep, self.clock = sleep, clock
         self.found = prepared.found
         self.outcomes = [Outcome(action) for action in prepared.actions]
+        self._by_key = {outcome.action.name.key: outcome for outcome in self.outcomes}
+        self._loaded = None
         self._in_trouble = set()
 
     def carry_out(self):
@@ -161,24 +195,83 @@ class Run:
         todo = [outcome for outcome in self.outcomes if outcome.action.verb != "none"]
         try:
             for outcome in todo:
-                began = self.clock()
-                if outcome.action.pulls:
-                    self._pull(outcome)
-                else:
-                    self._delete(outcome)
-                outcome.seconds = self.clock() - began
+                if outcome.action.verb != "prune":
+                    self._one(outcome)
             if todo:
-                self.found = self.ollama.found()
-                self._drop_what_is_no_model()
+                self._look_again()
+            self._prune([outcome for outcome in todo if outcome.action.verb == "prune"])
+            # Unloading comes first, for it makes room in memory.
+            for memory in ("unload", "load"):
+                for outcome in self.outcomes:
+                    if outcome.action.memory == memory and not outcome.problem:
+                        self._memory(outcome)
         finally:
             self.progress.close()
 
+    def _one(self, outcome):
+        began = self.clock()
+        if outcome.action.pulls:
+            self._pull(outcome)
+        elif outcome.action.creates:
+            self._create(outcome)
+        else:
+            self._delete(outcome)
+        outcome.seconds += self.clock() - began
+
+    def _look_again(self):
+        self.found = self.ollama.found()
+        self._drop_what_is_no_model()
+
+    def _prune(self, outcomes):
+        """What nobody declared goes only when all that was declared is there."""
+        failed = any(outcome.problem for outcome in self.outcomes)
+        for outcome in outcomes:
+            if failed:
+                outcome.problem = LocalModelsError("%s, which is not declared, was kept: another model failed before" % outcome.action.shown)
+            else:
+                self._one(outcome)
+        if outcomes and not failed:
+            self.found = self.ollama.found()
+
     def _delete(self, outcome):
+        """A deleted model would stay in memory, so it is unloaded first."""
+        name = outcome.action.shown
         try:
-            self.ollama.delete(outcome.action.shown)
+            if self._loaded is None:
+                self._loaded = {ModelName.parse(one["name"]) for one in self.ollama.running()}
+            if outcome.action.name in self._loaded:
+                self.ollama.unload(name)
+            self.ollama.delete(name)
             outcome.done = True
         except LocalModelsError as problem:
             outcome.problem = problem
+
+    def _create(self, outcome):
+        action = outcome.action
+        base = self._by_key[action.wanted.recipe.base.key]
+        if base.problem:
+            outcome.problem = LocalModelsError("%s was not created, for it is made from %s, which failed" % (action.shown, base.action.shown))
+            return
+        try:
+            if action.verb == "recheck" and not _look.differs(self.ollama, action):
+                outcome.done = True
+                return
+            self.ollama.create(action.shown, action.wanted.recipe.request())
+            outcome.done = True
+        except LocalModelsError as problem:
+            outcome.problem = problem
+
+    def _memory(self, outcome):
+        action, began = outcome.action, self.clock()
+        try:
+            if action.memory == "load":
+                self.ollama.load(action.shown, action.wanted.keep_alive)
+            else:
+                self.ollama.unload(action.shown)
+            outcome.memory_done = True
+        except LocalModelsError as problem:
+            outcome.problem = problem
+        outcome.seconds += self.clock() - began
 
     def _pull(self, outcome):
         action = outcome.action

@@ -8,14 +8,23 @@ Every answer it understands was recorded from Ollama 0.32 and 0.34 (tests/contra
 
 from __future__ import annotations
 
+import time
+
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _pull, _pull_causes
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import NETWORK_ERRORS, Answer
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found
 
 # A pull answers for as long as it takes; its silence is judged by what it says (_pull), not by the socket.
 _NO_LIMIT = 7 * 24 * 3600
+# Weights are read from the disk before the answer comes; Ollama itself gives up after 5 minutes (OLLAMA_LOAD_TIMEOUT).
+_LOADING = 900
+_UNLOADING = 30
+
+
+class CreateFailed(LocalModelsError):
+    """A model could not be created."""
 
 
 class Ollama:
@@ -67,6 +76,51 @@ class Ollama:
         if said is None:
             raise self._refused(answer)
         raise _pull_causes.PullFailed(name, _pull_causes.cause_of(said), said)
+
+    def create(self, name, request):
+        """Create a model (str) as the body (dict) of POST /api/create says. Returns when it is there.
+
+        Raises CreateFailed, Unreachable, Refused.
+        """
+        response = self.client.open("POST", "/api/create", dict(request, model=name), timeout=_NO_LIMIT)
+        with response:
+            answer = Answer(response.getcode(), {k.lower(): v for k, v in response.headers.items()}, b"")
+            try:
+                lines = response.read().splitlines()
+            except NETWORK_ERRORS as problem:
+                raise self.client.unreachable(problem) from problem
+        answer.body = b"\n".join(lines)
+        if answer.status != 200 and _error_in(answer) is None:
+            raise self._refused(answer)
+        # A success in the middle is that of a pull (create-from-remote-base-pulled), so the last line decides.
+        last = {}
+        for line in lines:
+            last = Answer(200, {}, line).json() or {}
+            if "error" in last:
+                break
+        if last.get("status") != "success":
+            said = " ".join(scrub(str(last.get("error", "the answer ends too early"))).split())[:300]
+            raise CreateFailed("%s could not be created: Ollama at %s says %s" % (name, self.client.base_url, said),
+                               "Correct what is declared, or look at the log of Ollama on its host")
+
+    def load(self, name, keep_alive):
+        """Load a model (str) into memory. keep_alive: int (seconds, negative: forever) or str such as 10m. Raises LocalModelsError."""
+        asked = {"model": name, "keep_alive": keep_alive}
+        answer = self.client.request("POST", "/api/generate", dict(asked, stream=False), timeout=_LOADING)
+        if answer.status == 400 and "does not support generate" in (_error_in(answer) or ""):
+            answer = self.client.request("POST", "/api/embed", asked, timeout=_LOADING)
+        self._json(answer)
+
+    def unload(self, name, sleep=time.sleep):
+        """Unload a model (str); returns when it is gone from memory. Raises LocalModelsError."""
+        self._json(self.client.request("POST", "/api/generate", {"model": name, "keep_alive": 0, "stream": False}))
+        mine = ModelName.parse(name)
+        for dummy in range(_UNLOADING * 2):
+            if all(ModelName.parse(one["name"]) != mine for one in self.running()):
+                return
+            sleep(0.5)
+        raise LocalModelsError("%s is still loaded %d s after Ollama at %s was asked to unload it" % (name, _UNLOADING, self.client.base_url),
+                               "A request to it is still being answered: run again later")
 
     def _get(self, path, key):
         parsed = self._json(self.client.request("GET", path))

@@ -30,7 +30,8 @@ TOKEN_NAME = "fastgpt"
 # Empty ones do: what Ollama used is told by Ollama. Their names are the SHA-1 of their addresses.
 TOKENIZERS = ("9b5ad71b2ce5302211f9c61530b329a4922fc6a4", "fb374d419588a4632f3f557e76b4b70aebbca790")
 TOKENIZER_DIR = "tiktoken"
-RESERVED = dict.fromkeys(("PORT", "INITIAL_ROOT_TOKEN", "INITIAL_ROOT_ACCESS_TOKEN", "SESSION_SECRET", "TIKTOKEN_CACHE_DIR"), "Role one_api sets it")
+RESERVED = dict.fromkeys(("PORT", "INITIAL_ROOT_TOKEN", "INITIAL_ROOT_ACCESS_TOKEN", "SESSION_SECRET", "TIKTOKEN_CACHE_DIR"),
+                         "Role one_api sets it")
 # Mended by a request, without a new container.
 SETTLED = ("access", "password", "registration", "client_token")
 

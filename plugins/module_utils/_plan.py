@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import difflib
 
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _memory, _recipe
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName, suggest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
 
-STATES = ("present", "absent", "latest")
+STATES = ("present", "absent", "latest", "loaded", "unloaded")
 # What concerns a model on its server. An item may hold more: the list is shared with the roles that configure FastGPT.
-KEYS = ("name", "state", "insecure")
+KEYS = ("name", "state", "insecure", "keep_alive") + _recipe.KEYS
 SHARED_KEYS = ("default_for", "display_name", "context", "max_response", "vision", "tools", "reasoning", "type")
 
 
 class Wanted:
-    """One declared model: `name` (ModelName), `state` (one of STATES), `insecure` (bool: its registry speaks plain HTTP)."""
+    """One declared model: `name` (ModelName), `state` (one of STATES), `insecure` (bool: its registry speaks plain HTTP), `recipe`
+    (_recipe.Recipe, or None for a model that is pulled), `keep_alive` (as Ollama takes it; for the state loaded)."""
 
-    def __init__(self, name, state="present", insecure=False):
+    def __init__(self, name, state="present", insecure=False, recipe=None, keep_alive=_memory.FOREVER):
         self.name = name
         self.state = state
         self.insecure = insecure
+        self.recipe = recipe if state != "absent" else None
+        self.keep_alive = keep_alive
 
 
 class Found:
@@ -38,9 +42,12 @@ class Found:
 class Action:
     """What happens to one model.
 
-    `verb`: none, delete, pull (it is missing), update (the registry has another one), or ask (whether the registry has
-    another one is only known after a pull). `before`, `after`: digest (str) or None where there is no model; `after` is
-    "unknown" where nobody knows before the pull. `size`: bytes of the model where known, else None.
+    `verb`: none, delete, prune (it is not declared), pull (it is missing), update (the registry has another one), ask (whether
+    the registry has another one is only known after a pull), create (it is missing and made from another one), recreate (it is not
+    as declared), or recheck (whether it still fits its base is only known after the base was asked for). `before`, `after`:
+    digest (str) or None where there is no model; `after` is "unknown" where nobody knows before. `size`: bytes of the model
+    where known, else None; of a prune: bytes that get free. `differs`: list of (key, is, should be) of a recreate.
+    `memory`: None, load, or unload, after the rest.
     """
 
     def __init__(self, wanted, verb, found=None, after=None, size=None):
@@ -52,26 +59,45 @@ class Action:
         self.before = found.digest if found else None
         self.after = after
         self.size = size
+        self.differs = []
+        self.memory = None
 
     @property
     def pulls(self):
         return self.verb in ("pull", "update", "ask")
 
     @property
+    def creates(self):
+        return self.verb in ("create", "recreate", "recheck")
+
+    @property
+    def deletes(self):
+        return self.verb in ("delete", "prune")
+
+    @property
     def changes(self):
-        """Whether this is sure to change something. An `ask` that finds nothing new changes nothing."""
-        return self.verb in ("pull", "update", "delete")
+        """Whether this is sure to change what the server holds. An `ask` that finds nothing new changes nothing."""
+        return self.verb in ("pull", "update", "delete", "prune", "create", "recreate")
 
     def sentence(self):
-        """What would be done, for people."""
+        """What would be done to the model on the disk, for people."""
         amount = " (%s)" % size_text(self.size) if self.size else ""
+        base = " %s" % self.wanted.recipe if self.wanted.recipe else ""
         return {
             "none": "Leave %s as it is",
             "delete": "Delete %s",
+            "prune": "Delete %s, which is not declared" + amount,
             "pull": "Pull %s" + amount,
             "update": "Pull the newer %s" + amount,
             "ask": "Ask the registry for a newer %s",
+            "create": "Create %s" + base,
+            "recreate": "Create %s anew" + base + (", not as declared: %s" % ", ".join(one[0] for one in self.differs) if self.differs else ""),
+            "recheck": "Look whether %s still fits the model it is made" + base,
         }[self.verb] % self.shown
+
+    def memory_sentence(self):
+        """What would be done in memory, for people; "" if nothing."""
+        return {None: "", "load": "Load %s", "unload": "Unload %s"}[self.memory] % (() if not self.memory else self.shown)
 
 
 def read_wanted(items, insecure=False):
@@ -84,13 +110,38 @@ def read_wanted(items, insecure=False):
     for item in items:
         one = _read_item(item, insecure)
         other = wanted.setdefault(one.name.key, one)
-        for what in ("state", "insecure"):
+        for what in ("state", "insecure", "recipe", "keep_alive"):
             if getattr(one, what) != getattr(other, what):
                 raise LocalModelsError(
                     "%s is declared twice, with %s %s and with %s %s"
                     % (other.name.short, what, getattr(other, what), what, getattr(one, what)),
                     "Keep one of the two: %s and %s are the same model" % (other.name.full, one.name.full))
-    return list(wanted.values())
+    return _with_bases(wanted)
+
+
+def _with_bases(wanted):
+    """A model that others are made from is declared with them. Bases come before what is made from them."""
+    ordered, on_the_way = {}, []
+
+    def add(one):
+        if one.name.key in ordered:
+            return
+        if one.name.key in on_the_way:
+            raise LocalModelsError("%s is made from itself, by way of others" % one.name.short, "Let one of them be made from a model that is pulled")
+        if one.recipe:
+            on_the_way.append(one.name.key)
+            state = "latest" if one.state == "latest" else "present"
+            base = wanted.get(one.recipe.base.key) or Wanted(one.recipe.base, state, one.insecure)
+            if base.state == "absent":
+                raise LocalModelsError("%s is declared absent, and %s is made from it" % (base.name.short, one.name.short),
+                                       "Declare both absent, or none of them")
+            add(base)
+            on_the_way.pop()
+        ordered[one.name.key] = one
+
+    for one in list(wanted.values()):
+        add(one)
+    return list(ordered.values())
 
 
 def _read_item(item, insecure):
@@ -106,7 +157,8 @@ def _read_item(item, insecure):
     state = item.get("state", "present")
     if state not in STATES:
         raise LocalModelsError("%s has the state %r, which is unknown" % (name.short, state), "Choose one of %s" % ", ".join(STATES))
-    return Wanted(name, state, _boolean(name, "insecure", item.get("insecure", insecure)))
+    return Wanted(name, state, _boolean(name, "insecure", item.get("insecure", insecure)), _recipe.read(name, item),
+                  _memory.keep_alive(name, state, item))
 
 
 def _refuse_misspelt_keys(item):
@@ -127,15 +179,28 @@ def _boolean(name, key, value):
     return words[str(value).lower()]
 
 
-def plan(found, wanted, manifests=None):
+def plan(found, wanted, manifests=None, differences=None, running=()):
     """What to do (list of Action, one per wanted model, in the declared order but deletions first: they make room).
 
     found: list of Found. wanted: list of Wanted. manifests: {ModelName.key: _registry.Manifest} of what the registry was
-    asked for; a model that is not in there could not be asked for.
+    asked for; a model that is not in there could not be asked for. differences: {ModelName.key: list of (key, is, should be)} of
+    models that are there and made from others that are there. running: _memory.Running, or () where nobody has to be loaded or not.
     """
     held = {one.name.key: one for one in found}
     manifests = manifests or {}
-    actions = [_decide(one, held.get(one.name.key), manifests.get(one.name.key)) for one in wanted]
+    actions = {}
+    for one in wanted:
+        there = held.get(one.name.key)
+        if one.recipe:
+            action = _decide_made(one, there, actions[one.recipe.base.key], (differences or {}).get(one.name.key, ()))
+        else:
+            action = _decide(one, there, manifests.get(one.name.key))
+        if one.state in _memory.STATES and running != ():
+            # What is made or pulled anew has to be loaded anew; what is unloaded goes by what is loaded now.
+            now = None if action.changes and one.state == "loaded" else there
+            action.memory = _memory.decide(one, now, running)
+        actions[one.name.key] = action
+    actions = list(actions.values())
     return [a for a in actions if a.verb == "delete"] + [a for a in actions if a.verb != "delete"]
 
 
@@ -146,9 +211,21 @@ def _decide(wanted, found, manifest):
     coming = manifest.digest if manifest else "unknown"
     if not found:
         return Action(wanted, "pull", None, coming, size)
-    if wanted.state == "present" or (manifest and manifest.is_the_same(found)):
+    if wanted.state != "latest" or (manifest and manifest.is_the_same(found)):
         return Action(wanted, "none", found, found.digest, found.size)
     return Action(wanted, "update" if manifest else "ask", found, coming, size)
+
+
+def _decide_made(wanted, found, base, differs):
+    if not found:
+        return Action(wanted, "create", None, "unknown")
+    if base.changes or differs:
+        action = Action(wanted, "recreate", found, "unknown")
+        action.differs = list(differs)
+        return action
+    if base.verb in ("ask", "recheck"):
+        return Action(wanted, "recheck", found, "unknown")
+    return Action(wanted, "none", found, found.digest, found.size)
 
 
 def to_ask_for(found, wanted):
@@ -157,9 +234,11 @@ def to_ask_for(found, wanted):
     asked = []
     for one in wanted:
         there = held.get(one.name.key)
+        if one.recipe or one.state == "absent":
+            continue
         if one.state == "latest" and there:
             asked.append(Wanted(there.name, one.state, one.insecure))
-        elif one.state != "absent" and not there:
+        elif not there:
             asked.append(one)
     return asked
 
@@ -182,7 +261,7 @@ def apply(found, actions):
     """The models (list of Found) that the server holds when the actions have been taken; an `ask` is taken to find nothing new."""
     held = {one.name.key: one for one in found}
     for action in actions:
-        if action.verb == "delete":
+        if action.verb in ("delete", "prune"):
             held.pop(action.name.key, None)
         elif action.changes:
             name = held[action.name.key].name if action.name.key in held else action.name
@@ -190,15 +269,27 @@ def apply(found, actions):
     return list(held.values())
 
 
-def diff(before, after, wanted, url):
-    """Ansible's diff dictionary of the declared models (list of Wanted), one line a model; before and after: lists of Found."""
-    declared = {one.name.key for one in wanted}
+def diff(before, after, declared, url):
+    """Ansible's diff dictionary of models, one line a model, and one a difference of a model that is made anew.
+
+    before, after: lists of Found. declared: list of Action, or of Wanted where nothing is made and nothing concerns memory.
+    """
+    by_key = {one.name.key: one for one in declared}
     header = "models at %s" % url
-    return {"before": _lines(before, declared), "after": _lines(after, declared),
+    return {"before": _lines(before, by_key, 1), "after": _lines(after, by_key, 2),
             "before_header": header, "after_header": header}
 
 
-def _lines(found, declared):
-    lines = [(one.name.key, one.name.short, one.digest[:12], size_text(one.size) if one.size else "")
-             for one in found if one.name.key in declared]
-    return "".join(" ".join(words[1:]).rstrip() + "\n" for words in sorted(lines))
+def _lines(found, declared, side):
+    """side: 1 before, 2 after."""
+    lines = []
+    for one in sorted(found, key=lambda one: one.name.key):
+        if one.name.key not in declared:
+            continue
+        memory, differs = (getattr(declared[one.name.key], what, None) for what in ("memory", "differs"))
+        words = [one.name.short, one.digest[:12], size_text(one.size) if one.size else ""]
+        if memory:
+            words.append("loaded" if (memory == "load") == (side == 2) else "")
+        lines.append(" ".join(word for word in words if word))
+        lines += ["%s %s: %s" % (one.name.short, difference[0], _recipe.as_text(difference[side])) for difference in differs or ()]
+    return "".join(line + "\n" for line in lines)

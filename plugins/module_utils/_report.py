@@ -11,11 +11,13 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import 
 
 
 class Outcome:
-    """What happened to one model: `action` (_plan.Action), `done` (bool), `problem` (LocalModelsError or None), `seconds`."""
+    """What happened to one model: `action` (_plan.Action), `done` (bool; `memory_done`: so is what concerns memory),
+    `problem` (LocalModelsError or None), `seconds`."""
 
     def __init__(self, action):
         self.action = action
         self.done = False
+        self.memory_done = False
         self.problem = None
         self.seconds = 0.0
 
@@ -25,45 +27,62 @@ def planned(prepared):
     outcomes = [Outcome(action) for action in prepared.actions]
     for outcome in outcomes:
         outcome.done = outcome.action.changes
+        outcome.memory_done = bool(outcome.action.memory)
     return outcomes, _plan.apply(prepared.found, prepared.actions)
 
 
 def report(outcomes, found, check=False):
     """The module's results: {"changed", "models", "actions"} from what happened (check: from what would)."""
     held = {one.name.key: one for one in found}
-    models, sentences = [], []
+    models, sentences, changed = [], [], False
     for outcome in outcomes:
         action = outcome.action
         one = held.get(action.name.key)
         after = one.digest if one else None
-        entry = {"name": action.shown, "state": action.wanted.state, "action": _action_name(outcome, after),
+        name = _action_name(outcome, after)
+        entry = {"name": action.shown, "state": action.wanted.state, "action": name,
                  "digest_before": action.before, "digest_after": after,
-                 "bytes": (one.size if one else 0) if outcome.done and action.pulls and after != action.before else 0,
-                 "seconds": round(outcome.seconds, 1)}
+                 "bytes": _bytes(outcome, one, after), "seconds": round(outcome.seconds, 1)}
         if outcome.problem:
             entry["msg"] = str(outcome.problem)
-        elif entry["action"] != "none":
+        elif name not in ("none", "load", "unload"):
             sentences.append(_sentence(entry, action, check))
+        if outcome.memory_done:
+            sentences.append(action.memory_sentence() if check else {"load": "Loaded %s", "unload": "Unloaded %s"}[action.memory] % action.shown)
+        changed = changed or action.before != after or outcome.memory_done
         models.append(entry)
-    changed = any(entry["digest_before"] != entry["digest_after"] for entry in models)
     return {"changed": changed, "models": models, "actions": sentences}
+
+
+def _bytes(outcome, one, after):
+    action = outcome.action
+    if not outcome.done or after == action.before:
+        return 0
+    if action.verb == "prune":
+        return action.size
+    return one.size if one and action.pulls else 0
 
 
 def _action_name(outcome, after):
     if outcome.problem:
         return "failed"
-    action = outcome.action
-    if action.verb == "ask":
-        return "none" if after == action.before and outcome.done else "update" if outcome.done else "ask"
-    return action.verb
+    action, name = outcome.action, outcome.action.verb
+    same = outcome.done and after == action.before
+    if name == "ask":
+        name = "none" if same else "update" if outcome.done else "ask"
+    elif name in ("recreate", "recheck"):
+        name = "none" if same else "recreate" if outcome.done else name
+    return action.memory if name == "none" and outcome.memory_done else name
 
 
 def _sentence(entry, action, check):
-    if check or entry["action"] == "ask":
+    if check or entry["action"] in ("ask", "recheck"):
         return action.sentence()
-    done = {"delete": "Deleted %s", "pull": "Pulled %s", "update": "Pulled the newer %s"}[entry["action"]] % entry["name"]
+    done = {"delete": "Deleted %s", "prune": "Deleted %s, which is not declared", "pull": "Pulled %s", "update": "Pulled the newer %s",
+            "create": "Created %s", "recreate": "Created %s anew"}[entry["action"]] % entry["name"]
     if entry["bytes"]:
-        done += ", %s in %s" % (size_text(entry["bytes"]), time_text(entry["seconds"]))
+        done += ", %s" % size_text(entry["bytes"])
+        done += "" if action.deletes else " in %s" % time_text(entry["seconds"])
     return done
 
 

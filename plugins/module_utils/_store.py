@@ -29,11 +29,16 @@ class Store:
 
     def blobs_of(self, name):
         """The digests (set of "sha256:hex") that the local manifest of a model (ModelName) lists, or None where it cannot be read."""
+        sizes = self.sizes_of(name)
+        return None if sizes is None else set(sizes)
+
+    def sizes_of(self, name):
+        """The layers ({"sha256:hex": bytes}) that the local manifest of a model (ModelName) lists, or None where it cannot be read."""
         path = os.path.join(self.path, "manifests", name.host, name.namespace, name.model, name.tag)
         try:
             with open(path, "rb") as manifest:
                 parsed = json.loads(manifest.read().decode("utf-8"))
-            return {blob["digest"] for blob in parsed["layers"] + [parsed["config"]]}
+            return {blob["digest"]: int(blob.get("size", 0)) for blob in (parsed.get("layers") or []) + [parsed["config"]]}
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -12,7 +12,8 @@ module: ollama_models
 short_description: Models that an Ollama server holds
 version_added: 0.1.0
 description:
-  - Makes an Ollama server hold the declared models, with one call for the whole list.
+  - Makes an Ollama server hold the declared models, with one call for the whole list. Models are pulled, or made from other models.
+  - It can also delete what is not declared, and see to it that models are in memory or not.
   - When all is as declared this costs one request to the server and none to a registry.
   - Before the first byte is pulled the registry is asked whether each model exists and how large it is, and the disk whether
     all of them fit. Layers that are there already, or that several models share, are not counted twice.
@@ -36,7 +37,7 @@ attributes:
         no models, and warns.
       - For V(latest) of a model whose registry cannot be asked from this host, check mode reports the action V(ask) and no change.
   diff_mode:
-    description: Shows the declared models before and after, one line a model.
+    description: Shows the models before and after, one line a model, and what differs of a model that is made from another one.
     support: full
   async:
     description: Supports being used with the C(async) keyword. No progress is shown then.
@@ -47,11 +48,20 @@ options:
       - The models, each a name or a map.
       - A name has the form C([host/][namespace/]model[:tag]). V(qwen2.5), V(qwen2.5:latest) and
         V(registry.ollama.ai/library/qwen2.5:latest) are the same model, whatever the case.
-      - Known keys of a map are C(name) (needed), C(state) and C(insecure). Other keys are left alone, for the list is shared
-        with the roles that configure FastGPT.
-      - C(state) is V(present) (the default), V(absent), or V(latest), which pulls again only if the registry has another model
-        under this name.
+      - Known keys of a map are C(name) (needed), C(state), C(insecure), C(keep_alive), and those of a model that is made from another one.
+        Other keys are left alone, for the list is shared with the roles that configure FastGPT.
+      - C(state) is V(present) (the default), V(absent), V(latest), which pulls again only if the registry has another model
+        under this name, V(loaded) or V(unloaded). The last two are V(present) as well.
+      - V(loaded) means that the model is in memory, for as long as C(keep_alive) says, which is seconds, or a text such as V(10m).
+        The default V(-1) is for ever. A model that is in memory for a shorter time than for ever is loaded again if C(keep_alive) is
+        for ever; other times count from the last use of a model, and are not compared. Models with the same weights share what is loaded,
+        so loading or unloading one of them does it to the others too.
       - C(insecure) says that the registry of this model speaks plain HTTP.
+      - C(from) names a model that this one is made from. It is declared with it, and comes first. C(system), C(template), C(parameters)
+        (a map), C(license) (a text, or a list of them) and C(messages) (a list of maps with C(role) and C(content)) make the difference.
+        What is left out or empty is the base's; licenses are added to the base's. With V(latest) the base is the latest.
+      - A model that is there is made again only if it is not as declared, or if its base has changed. Parameters are compared by
+        their values, not by how they are written. Only parameters that Ollama knows are taken.
     type: list
     elements: raw
     required: true
@@ -64,6 +74,23 @@ options:
     description:
       - Whether no registry may be asked, neither by this module nor by the server. Then V(latest) is the model that is there,
         and one that is missing is an error. M(localmodels.fastgpt.ollama_bundle_import) brings models without a registry.
+    type: bool
+    default: false
+  exclusive:
+    description:
+      - Whether every model is deleted that is not declared, when all declared ones are there. Models that declared ones are made from
+        count as declared. If anything failed nothing is deleted. What is in memory is unloaded first.
+    type: bool
+    default: false
+  protect:
+    description:
+      - Models that O(exclusive) leaves alone, as names in any spelling or as patterns such as V(house-*).
+    type: list
+    elements: str
+    default: []
+  allow_empty:
+    description:
+      - Whether O(exclusive) may delete every model, with an O(models) in which none stays.
     type: bool
     default: false
   store_path:
@@ -113,6 +140,26 @@ EXAMPLES = r"""
       - name: registry.example.com:5000/lab/house-blend:v1
         insecure: true
 
+- name: A model of our own is made from another one, and stays in memory
+  localmodels.fastgpt.ollama_models:
+    models:
+      - name: house-clerk
+        from: qwen2.5:0.5b
+        state: loaded
+        system: You answer in one sentence.
+        parameters:
+          temperature: 0.2
+          num_ctx: 8192
+          stop: ["<|im_end|>"]
+
+- name: The server holds these models and no others
+  localmodels.fastgpt.ollama_models:
+    models:
+      - qwen2.5:0.5b
+    exclusive: true
+    protect:
+      - house-*
+
 - name: A server somewhere else holds its models
   localmodels.fastgpt.ollama_models:
     url: http://192.0.2.10:11434
@@ -122,7 +169,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 models:
-  description: What happened to each declared model. Deletions come first.
+  description: >-
+    What happened to each declared model, to the models that these are made from, and with O(exclusive) to those that are not declared.
+    Deletions of declared ones come first, the others last.
   returned: success, and failure after something was tried
   type: list
   elements: dict
@@ -137,8 +186,9 @@ models:
       sample: present
     action:
       description: >-
-        V(none), V(pull), V(update), V(delete) or V(failed). In check mode also V(ask), where only a pull can tell
-        whether the registry has another model.
+        V(none), V(pull), V(update), V(create), V(recreate), V(load), V(unload), V(delete), V(prune) (deleted, for it is not declared)
+        or V(failed). A model that is pulled or created and then loaded has what came first. In check mode also V(ask), where only a
+        pull can tell whether the registry has another model, and V(recheck) for what is made from such a one.
       type: str
       sample: pull
     digest_before:
@@ -146,11 +196,13 @@ models:
       type: str
     digest_after:
       description: >-
-        The model's digest now, null if it is not there. In check mode V(unknown) where it could not be asked for.
+        The model's digest now, null if it is not there. In check mode V(unknown) where it could not be asked for, or is made.
       type: str
       sample: a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72
     bytes:
-      description: Size of the model if it was pulled, else 0.
+      description: >-
+        Size of the whole model if it was pulled, whatever part of it was there already. If it was deleted because it is not declared,
+        the bytes that this freed (see RV(freed)). Else 0. In check mode the same, as far as the registry says it.
       type: int
       sample: 397821319
     seconds:
@@ -161,6 +213,21 @@ models:
       description: Why it failed.
       returned: if it failed
       type: str
+freed:
+  description: >-
+    What the deletion of models that are not declared freed, or in check mode would free.
+  returned: success, and failure after something was tried
+  type: dict
+  contains:
+    bytes:
+      description: Bytes. Layers that models share are counted once, and not at all while a model needs them.
+      type: int
+      sample: 397821319
+    exact:
+      description: >-
+        Whether this is exact. If not, the manifests in the model store could not be read (see O(store_path)), and it is the most that can
+        be: the sum of the sizes of whole models.
+      type: bool
 actions:
   description: What was done, or in check mode what would be done, in sentences.
   returned: always
@@ -189,6 +256,9 @@ def main():
             models={"type": "list", "elements": "raw", "required": True},
             insecure={"type": "bool", "default": False},
             offline={"type": "bool", "default": False},
+            exclusive={"type": "bool", "default": False},
+            protect={"type": "list", "elements": "str", "default": []},
+            allow_empty={"type": "bool", "default": False},
             store_path={"type": "path"},
             retries={"type": "int", "default": 3},
             stall_timeout={"type": "int", "default": 300},
@@ -209,8 +279,9 @@ def run(module, results):
     params = module.params
     wanted = _plan.read_wanted(params["models"], params["insecure"])
     ollama = ollama_from(params)
+    exclusive = _apply.Exclusive(params["protect"], params["allow_empty"]) if params["exclusive"] else None
     prepared = _apply.prepare(ollama, wanted, params["store_path"], assume_empty=module.check_mode,
-                              offline=params["offline"])
+                              offline=params["offline"], exclusive=exclusive)
     for warning in prepared.warnings:
         module.warn(warning)
     results["reachable"] = prepared.reachable
@@ -234,8 +305,10 @@ def run(module, results):
 
 def fill(module, results, prepared, outcomes, found):
     results.update(_report.report(outcomes, found, module.check_mode))
+    pruned = [outcome.action for outcome in outcomes if outcome.action.verb == "prune" and outcome.done]
+    results["freed"] = {"bytes": sum(action.size for action in pruned), "exact": prepared.freed_exact}
     if module._diff:
-        results["diff"] = _plan.diff(prepared.found, found, prepared.wanted, module.params["url"])
+        results["diff"] = _plan.diff(prepared.found, found, prepared.actions, module.params["url"])
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ class Sender:
         self.forget()
         seconds = self.clock() - self.began
         rate = ", %s/s" % size_text(self.sent / seconds) if seconds >= 1 else ""
-        self.show("%s: Sent %d file%s of the bundle, %s in %s%s" % (self.host, files, "" if files == 1 else "s", size_text(self.sent), time_text(seconds), rate))
+        count = "1 file" if files == 1 else "%d files" % files
+        self.show("%s: Sent %s of the bundle, %s in %s%s" % (self.host, count, size_text(self.sent), time_text(seconds), rate))
 
     def forget(self):
         """Take away what is left on the host."""

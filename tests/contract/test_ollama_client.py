@@ -9,17 +9,19 @@ import io
 import os
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _ollama_facts
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _memory, _ollama_facts, _recipe
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import Refused
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import Ollama
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import CreateFailed, Ollama
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found, Wanted
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull_causes import PullFailed, cause_of
 from ansible_collections.localmodels.fastgpt.tests.contract import replay
 
 FILES = ("ollama-0.32.jsonl", "ollama-0.34.jsonl")
-# What the client asks for. The rest of the API is the inference side, pushing and creating.
+# What the client asks for. The rest of the API is the inference side and pushing.
 ASKED = {("GET", "/api/version"), ("GET", "/api/tags"), ("GET", "/api/ps"), ("POST", "/api/show"), ("POST", "/api/pull"),
-         ("DELETE", "/api/delete")}
+         ("DELETE", "/api/delete"), ("POST", "/api/create")}
 
 
 class Recorded(io.BytesIO):
@@ -70,7 +72,7 @@ def ask(exchange):
     return {
         "/api/version": ollama.version, "/api/tags": ollama.tags, "/api/ps": ollama.running,
         "/api/show": lambda: ollama.show(name), "/api/delete": lambda: ollama.delete(name),
-        "/api/pull": lambda: ollama.pull(name, stall_timeout=60),
+        "/api/pull": lambda: ollama.pull(name, stall_timeout=60), "/api/create": lambda: ollama.create(name, body),
     }[exchange.path]()
 
 
@@ -110,6 +112,8 @@ def test_the_client_understands_what_ollama_said(exchange):
         else:
             assert failed.said[:60] == " ".join(error.split())[:60]
         assert failed.mend
+    except CreateFailed as failed:
+        assert exchange.path == "/api/create" and " ".join(error.split())[:60] in str(failed) and failed.mend
     except Refused as refused:
         assert refused.status == status != 200
         assert error is None or error.split("\n")[0][:80] in str(refused)
@@ -135,6 +139,8 @@ def check_success(exchange, got, error):
         assert facts["num_ctx"] == (1024 if "num_ctx " in recorded.get("parameters", "") else None)
     elif exchange.path == "/api/delete":
         assert got is True
+    elif exchange.path == "/api/create":
+        assert (exchange.response.get("lines") or [recorded])[-1] == {"status": "success"}
     elif streamed(exchange):
         assert exchange.response["lines"][-1] == {"status": "success"}
         sizes = {line["digest"]: line["total"] for line in exchange.response["lines"] if "total" in line}
@@ -193,6 +199,66 @@ def test_each_cause_is_told_from_the_others(id, kind, passing):
     with pytest.raises(PullFailed) as caught:
         ask(exchange)
     assert (caught.value.kind, caught.value.passing) == (kind, passing)
+
+
+def line(file, id):
+    return next(one for one in replay.load(file) if one.id == id)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_what_a_real_server_says_of_a_model_it_made_is_what_its_recipe_says(file):
+    asked = line(file, "create-from-model-stream").body
+    recipe = _recipe.read(ModelName.parse("custom"), asked)
+    base, made = (Ollama(Tape(line(file, id))).show("x") for id in ("show-found", "show-custom"))
+    assert _recipe.differences(recipe, made, base) == []
+    other = _recipe.read(ModelName.parse("custom"), line(file, "create-changed-system").body)
+    assert [one[0] for one in _recipe.differences(other, made, base)] == ["system"]
+
+
+class Tapes(Client):
+    """A client whose server answers the recorded exchanges (ids) one after the other, and notes what was asked."""
+
+    def __init__(self, file, *ids):
+        super().__init__("http://127.0.0.1:11434", "Ollama")
+        self.recorded, self.asked = [line(file, id) for id in ids], []
+
+    def request(self, method, path, body=None, **more):
+        exchange = self.recorded.pop(0)
+        self.asked.append((path, {key: value for key, value in (body or {}).items() if key != "stream"}))
+        assert (method, path) == (exchange.method, exchange.path)
+        return Answer(*exchange.raw())
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_models_are_loaded_and_unloaded(file):
+    tapes = Tapes(file, "generate-preload-keepalive-forever")
+    Ollama(tapes).load("tiny", -1)
+    assert tapes.asked == [("/api/generate", {"model": "tiny", "keep_alive": -1})]
+    tapes = Tapes(file, "generate-embed-model-preload", "embed-no-input")
+    Ollama(tapes).load("tiny-embed", "10m")
+    assert tapes.asked[1] == ("/api/embed", {"model": "tiny-embed", "keep_alive": "10m"})
+    tapes = Tapes(file, "generate-unload", "ps-empty")
+    Ollama(tapes).unload("tiny")
+    assert tapes.asked[0] == ("/api/generate", {"model": "tiny", "keep_alive": 0})
+    for id, said in (("generate-keepalive-bad", "invalid duration"), ("generate-missing-model-unload", "not found")):
+        with pytest.raises(Refused) as caught:
+            Ollama(Tapes(file, id)).load("tiny", -1)
+        assert said in str(caught.value)
+
+
+def test_an_unload_is_waited_for():
+    tapes, slept = Tapes(FILES[0], "generate-unload", "ps-loaded", "ps-empty"), []
+    Ollama(tapes).unload("tiny", slept.append)
+    assert slept == [0.5]
+
+
+def test_who_is_loaded_for_ever_is_told_by_the_year():
+    def decide(id, keep_alive):
+        entries = Ollama(Tape(line(FILES[0], id))).running()
+        found = Found(ModelName.parse(entries[0]["name"]), "0" * 64)
+        return _memory.decide(Wanted(found.name, "loaded", keep_alive=keep_alive), found, _memory.Running(entries))
+
+    assert (decide("ps-loaded", -1), decide("ps-loaded", "10m"), decide("ps-keepalive-forever", -1)) == ("load", None, None)
 
 
 def test_a_model_that_is_none_shows_as_one_without_bytes():

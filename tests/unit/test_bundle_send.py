@@ -184,10 +184,9 @@ class Action(action_plugin.ActionModule):
 def bundle(tmp_path):
     raw = json.dumps({"config": {"digest": "sha256:" + "a" * 64, "size": 6}, "layers": []}).encode()
     made = _bundle.Bundle([_bundle.Model(ModelName.parse("tiny"), raw)])
-    manifests = [(path, text.encode()) for path, text in made.manifests().items()]
-    for path, content in [("bundle.json", made.document().encode()), *manifests, ("blobs/sha256-" + "a" * 64, b"config")]:
+    for path, content in [("bundle.json", made.document()), *made.manifests().items(), ("blobs/sha256-" + "a" * 64, "config")]:
         (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).write_bytes(content)
+        (tmp_path / path).write_bytes(content.encode())
     return tmp_path
 
 

@@ -73,7 +73,7 @@ def test_a_pull_and_its_check(capsys, tmp_path, check):
 
 
 def test_a_failure_tells_what_was_done_before_it(capsys):
-    answers = {("GET", "/api/tags"): tags("old:latest"), ("DELETE", "/api/delete"): (500, {"error": "disk trouble"})}
+    answers = {("GET", "/api/tags"): tags("old:latest"), ("GET", "/api/ps"): (200, {"models": []}), ("DELETE", "/api/delete"): (500, {"error": "disk trouble"})}
     with serving(answers) as server:
         result = call(ollama_models, capsys, url=server.url, models=[{"name": "old", "state": "absent"}])
     assert result["failed"] is True and result["changed"] is False

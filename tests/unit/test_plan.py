@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _plan
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _memory, _plan
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found, plan, read_wanted
@@ -33,8 +33,21 @@ def one_of_each(pairs):
 
 
 founds = st.lists(st.tuples(st.sampled_from(POOL), st.sampled_from(DIGESTS))).map(one_of_each).map(lambda pairs: found(*pairs))
-items = st.lists(st.builds(lambda name, state: {"name": name, "state": state}, st.sampled_from(POOL), st.sampled_from(_plan.STATES)),
-                 unique_by=lambda item: ModelName.parse(item["name"]))
+MADE = {"made": "tiny", "made-of-made": "made", "other": "qwen2.5:0.5b"}
+
+
+def item(name, state):
+    # A model that is not declared present would make a base of its own absent, which is refused.
+    return {"name": name, "state": state} if name not in MADE else {"name": name, "state": "present", "from": MADE[name]}
+
+
+def without_absent_bases(items):
+    bases = {ModelName.parse(one["from"]) for one in items if "from" in one}
+    return [one for one in items if one["state"] != "absent" or ModelName.parse(one["name"]) not in bases]
+
+
+items = st.lists(st.builds(item, st.sampled_from(POOL + sorted(MADE)), st.sampled_from(_plan.STATES)),
+                 unique_by=lambda item: ModelName.parse(item["name"])).map(without_absent_bases)
 wanteds = items.map(read_wanted)
 manifests = st.dictionaries(st.sampled_from([ModelName.parse(name).key for name in POOL]), st.sampled_from(DIGESTS).map(Manifest))
 
@@ -49,7 +62,8 @@ def test_applying_the_plan_gives_what_was_declared_and_a_second_plan_is_empty(he
             assert digests[one.name.key] == known[one.name.key].digest
     again = plan(after, wanted, known)
     assert not any(action.changes for action in again)
-    assert {a.name.key for a in again if a.verb != "none"} <= {w.name.key for w in wanted if w.state == "latest" and w.name.key not in known}
+    assert {a.name.key for a in again if a.verb not in ("none", "recheck")} <= {
+        w.name.key for w in wanted if w.state == "latest" and w.name.key not in known}
 
 
 @given(founds, wanteds, manifests)
@@ -64,8 +78,29 @@ def test_what_was_not_declared_is_left_alone(held, wanted, known):
 @given(founds, wanteds, manifests)
 def test_the_diff_is_empty_exactly_if_nothing_changes(held, wanted, known):
     actions = plan(held, wanted, known)
-    diff = _plan.diff(held, _plan.apply(held, actions), wanted, "http://here")
+    diff = _plan.diff(held, _plan.apply(held, actions), actions, "http://here")
     assert (diff["before"] == diff["after"]) == (not any(action.changes for action in actions))
+
+
+@given(founds, wanteds)
+def test_a_base_comes_before_what_is_made_from_it(held, wanted):
+    order = [action.name for action in plan(held, wanted)]
+    for action in plan(held, wanted):
+        if action.wanted.recipe:
+            assert order.index(action.wanted.recipe.base) < order.index(action.name)
+
+
+@given(founds, wanteds, manifests, st.sets(st.sampled_from(sorted(MADE))))
+def test_a_model_is_made_if_it_is_missing_or_differs_or_its_base_changes(held, wanted, known, differing):
+    differences = {ModelName.parse(name).key: [("system", "x", "y")] for name in differing}
+    there = {one.name for one in held}
+    actions = {action.name: action for action in plan(held, wanted, known, differences)}
+    for one in actions.values():
+        if one.wanted.recipe:
+            base = actions[one.wanted.recipe.base]
+            sure = one.name not in there or base.changes or one.name.key in differences
+            assert one.verb == (("recreate" if one.name in there else "create") if sure else
+                                "recheck" if base.verb in ("ask", "recheck") else "none")
 
 
 @given(founds, wanteds)
@@ -90,6 +125,31 @@ def test_deletions_come_first_and_each_action_has_its_sentence():
     ]
 
 
+def test_what_is_made_has_its_sentences_and_its_lines():
+    held = found(("base", "a" * 64), ("differs", "b" * 64))
+    wanted = read_wanted([{"name": "new", "from": "base", "state": "loaded"}, {"name": "differs", "from": "base"}])
+    actions = plan(held, wanted, {}, {ModelName.parse("differs").key: [("system", "Be kind", "Be\nterse")]}, _memory.Running([]))
+    assert [(one.sentence(), one.memory_sentence()) for one in actions] == [
+        ("Leave base:latest as it is", ""), ("Create new:latest from base:latest", "Load new:latest"),
+        ("Create differs:latest anew from base:latest, not as declared: system", "")]
+    assert _plan.diff(held, _plan.apply(held, actions), actions, "x")["after"] == (
+        "base:latest aaaaaaaaaaaa 100 B\ndiffers:latest unknown\ndiffers:latest system: \"Be\\nterse\"\nnew:latest unknown loaded\n")
+    assert "differs:latest system: Be kind\n" in _plan.diff(held, held, actions, "x")["before"]
+
+
+def test_the_latest_of_what_is_made_is_made_from_the_latest():
+    assert [(one.name.short, one.state) for one in read_wanted([{"name": "mine", "from": "base", "state": "latest", "insecure": True}])] == [
+        ("base:latest", "latest"), ("mine:latest", "latest")]
+    assert [one.name.short for one in _plan.to_ask_for([], read_wanted([{"name": "mine", "from": "base"}]))] == ["base:latest"]
+
+
+def test_a_model_that_is_made_anew_is_loaded_anew():
+    held, running = found(("base", "a" * 64), ("mine", "b" * 64)), _memory.Running([{"name": "mine:latest", "digest": "b" * 64, "expires_at": "2319"}])
+    wanted = read_wanted([{"name": "mine", "from": "base", "state": "loaded"}])
+    assert plan(held, wanted, {}, {}, running)[1].memory is None
+    assert plan(held, wanted, {}, {wanted[1].name.key: [("system", "", "x")]}, running)[1].memory == "load"
+
+
 def test_the_spelling_of_the_server_is_kept():
     held = found(("Tiny-Upper:V1", "a" * 64))
     delete = plan(held, read_wanted([{"name": "tiny-upper:v1", "state": "absent"}]))[0]
@@ -111,7 +171,7 @@ def test_keys_of_other_roles_are_left_alone():
 @pytest.mark.parametrize("models, said", [
     (["x", {"name": "x:latest", "state": "absent"}], "x:latest is declared twice, with state present and with state absent"),
     ([{"name": "x", "insecure": True}, {"name": "X", "insecure": False}], "with insecure True and with insecure False"),
-    ([{"name": "x", "state": "gone"}], "the state 'gone', which is unknown. Choose one of present, absent, latest"),
+    ([{"name": "x", "state": "gone"}], "the state 'gone', which is unknown. Choose one of present, absent, latest, loaded, unloaded"),
     ([{"name": "x", "sate": "absent"}], "the key 'sate', which is unknown. Probably state is meant"),
     ([{"nmae": "x"}], "Probably name is meant"),
     ([{"state": "absent"}], "has no name"),
@@ -119,6 +179,9 @@ def test_keys_of_other_roles_are_left_alone():
     ([["x"]], "neither a name nor a map"),
     ([None], "neither a name nor a map"),
     (["x", "!bad"], "'!bad' is no model name"),
+    ([{"name": "x", "from": "y"}, {"name": "y", "from": "x"}], "x:latest is made from itself, by way of others"),
+    ([{"name": "x", "from": "y"}, {"name": "y", "state": "absent"}], "y:latest is declared absent, and x:latest is made from it"),
+    ([{"name": "x", "from": "y"}, "x"], "with recipe from y:latest and with recipe None"),
 ])
 def test_lists_that_cannot_be_meant_so(models, said):
     with pytest.raises(LocalModelsError) as caught:
@@ -149,6 +212,6 @@ def test_a_diff_that_a_person_can_read():
     held = found(("old", "a" * 64), ("elsewhere", "9" * 64))
     wanted = read_wanted([{"name": "old", "state": "absent"}, "new"])
     actions = plan(held, wanted, {ModelName.parse("new").key: Manifest("e" * 64, 397821319)})
-    assert _plan.diff(held, _plan.apply(held, actions), wanted, "http://here") == {
+    assert _plan.diff(held, _plan.apply(held, actions), actions, "http://here") == {
         "before": "old:latest aaaaaaaaaaaa 100 B\n", "after": "new:latest eeeeeeeeeeee 397.8 MB\n",
         "before_header": "models at http://here", "after_header": "models at http://here"}

@@ -54,7 +54,7 @@ class Lab:
 
     def up(self, hosts) -> None:
         secrets.ensure()
-        with lock(self.name):
+        with lock("lab-" + self.name):
             self._network()
             inventory.write(self, HOSTS, PROJECT_DIR)
             offered = catalogue.offered([COMPOSE_FILES / host.compose for host in HOSTS.values() if host.compose])
@@ -64,7 +64,7 @@ class Lab:
 
     def reset(self, hosts) -> None:
         """Hosts with a fresh file system; an engine inside keeps its images, nothing else."""
-        with lock(self.name):
+        with lock("lab-" + self.name):
             for host in hosts:
                 self._remove_host(host)
         self.up(hosts)

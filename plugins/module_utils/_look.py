@@ -1,0 +1,61 @@
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looking closer at some models of a server: how they are made, what is in memory. Reads only. Internal to this collection."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _memory, _recipe
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import Refused
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
+
+AT_ONCE = 4
+
+
+def memory_matters(wanted):
+    """Whether the state of one of the models (list of _plan.Wanted) is about memory."""
+    return any(one.state in _memory.STATES for one in wanted)
+
+
+def nothing_runs():
+    """What a server where nothing listens yet has in memory."""
+    return _memory.Running([])
+
+
+def closer(ollama, found, wanted):
+    """(differences, running) for _plan.plan: one request for each model that is made from another one and for its base, and one for what
+    runs if that matters."""
+    held = {one.name: one for one in found}
+    made = [one for one in wanted if one.recipe and one.name in held and one.recipe.base in held]
+    running = ollama.running() if memory_matters(wanted) else []
+    names = {one.name for one in made} | {one.recipe.base for one in made}
+    if running:
+        # Names and digests decide for most; weights only for a model that is not listed itself.
+        plain = _memory.Running(running)
+        unclear = [one.name for one in wanted if one.state in _memory.STATES and one.name in held and not plain.entry(held[one.name])]
+        names |= set(unclear) | ({ModelName.parse(one["name"]) for one in running} if unclear else set())
+    shown = _shown(ollama, {name: held[name].name.short if name in held else name.short for name in names})
+    differences = {one.name.key: _recipe.differences(one.recipe, shown[one.name], shown[one.recipe.base]) for one in made}
+    weights = {name.key: _recipe.weights(said) for name, said in shown.items()}
+    return differences, _memory.Running(running, weights) if memory_matters(wanted) else ()
+
+
+def differs(ollama, action):
+    """Whether the model of an action (_plan.Action) is not as its recipe makes it now."""
+    shown = _shown(ollama, {"it": action.shown, "base": action.wanted.recipe.base.short})
+    return bool(_recipe.differences(action.wanted.recipe, shown["it"], shown["base"]))
+
+
+def _shown(ollama, names):
+    """{key: what POST /api/show says (dict)} for {key: name (str)}."""
+    def show(name):
+        try:
+            return ollama.show(name)
+        except Refused:
+            # A model that was deleted while loaded, or one that is no GGUF: creating or loading it will say what is wrong.
+            return {}
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(names, pool.map(show, names.values())))

@@ -1,0 +1,128 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Models made from other models: what may be declared, and when one is as declared."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _recipe
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
+from hypothesis import given
+from hypothesis import strategies as st
+
+NAME = ModelName.parse("clerk")
+WEIGHTS = "a" * 64
+
+
+def go_text(value):
+    """A text as Go's %#v writes it."""
+    named = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"'}
+
+    def one(character):
+        if character in named:
+            return named[character]
+        if ord(character) < 32 or ord(character) == 127:
+            return "\\x%02x" % ord(character)
+        if character.isprintable():
+            return character
+        return "\\u%04x" % ord(character) if ord(character) < 0x10000 else "\\U%08x" % ord(character)
+
+    return '"%s"' % "".join(map(one, value))
+
+
+def go_number(value):
+    """A number as Go's %#v writes a float64, exponents aside."""
+    text = repr(float(value))
+    return text[:-2] if text.endswith(".0") else text
+
+
+def shown(fields):
+    """What POST /api/show says of a model, from system, template, license (str), parameters (dict), messages, from."""
+    fields = dict({"system": "", "template": "", "license": "", "parameters": {}, "messages": [], "from": "sha256:" + WEIGHTS}, **fields)
+    blocks = []
+    for key, value in fields["parameters"].items():
+        values = value if isinstance(value, list) else [value]
+        said = [go_text(one) if isinstance(one, str) else str(one).lower() if isinstance(one, bool) else go_number(one) for one in values]
+        blocks.append(["%-30s %s" % (key, one) for one in said])
+    random.Random(1).shuffle(blocks)  # Go walks through a map in no order
+    return {"system": fields["system"], "template": fields["template"], "license": fields["license"], "messages": fields["messages"],
+            "parameters": "\n".join(sum(blocks, [])), "modelfile": "# hello\nFROM /srv/blobs/%s\nTEMPLATE x" % fields["from"].replace(":", "-")}
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+VALUES = {"a whole number": st.integers(-2 ** 40, 2 ** 40), "a number": st.floats(-1e6, 1e6).map(lambda x: x + 0.0), "true or false": st.booleans(),
+          "a list of texts": st.lists(texts, min_size=1, max_size=3)}
+parameters = st.fixed_dictionaries({}, optional={key: VALUES[kind] for key, kind in _recipe.PARAMETERS.items()})
+messages = st.lists(st.fixed_dictionaries({"role": st.sampled_from(_recipe.ROLES), "content": texts}), max_size=2)
+recipes = st.builds(_recipe.Recipe, st.just(ModelName.parse("tiny")), texts, texts, parameters, st.lists(texts, max_size=2), messages)
+bases = st.builds(lambda **fields: shown(fields), system=texts, template=texts, license=texts, parameters=parameters, messages=messages)
+
+
+@given(recipes, bases)
+def test_what_is_made_by_a_recipe_is_as_declared_and_each_difference_is_seen(recipe, base):
+    made = shown(_recipe.made(recipe, base))
+    assert _recipe.differences(recipe, made, base) == []
+    for key, other in (("system", "?!"), ("template", "?!"), ("license", "?!"), ("messages", [{"role": "user", "content": "?!"}]),
+                       ("parameters", {"seed": 2 ** 50}), ("from", "sha256:" + "b" * 64)):
+        assert [one[0] for one in _recipe.differences(recipe, shown(dict(_recipe.made(recipe, base), **{key: other})), base)] == [key]
+
+
+@given(parameters)
+def test_parameters_survive_the_text_that_ollama_makes_of_them(declared):
+    assert _recipe.parameters_in(shown({"parameters": declared})["parameters"]) == declared
+
+
+def test_the_text_of_a_real_server():
+    """Taken from Ollama 0.32.15."""
+    text = ('seed                           -1\nstop                           "a b"\nstop                           "\\"q\\"\\n"\n'
+            'stop                           "\u00e9\\x01"\nuse_mmap                       true\nmin_p                          1e-07\n'
+            'num_predict                    1e+06\nrepeat_penalty                 1e+21\nnum_ctx                        2048')
+    assert _recipe.parameters_in(text) == {"seed": -1, "stop": ["a b", '"q"\n', "\u00e9\x01"], "use_mmap": True, "min_p": 1e-7,
+                                           "num_predict": 1000000, "repeat_penalty": 1e21, "num_ctx": 2048}
+
+
+def test_what_is_not_declared_is_the_bases():
+    base = shown({"system": "Be kind", "license": "MIT", "parameters": {"stop": ["x"], "top_k": 5, "seed": 3}})
+    recipe = _recipe.read(NAME, {"from": "tiny", "license": "own", "parameters": {"stop": [], "seed": "4"}, "template": ""})
+    assert _recipe.made(recipe, base) == {"from": "sha256:" + WEIGHTS, "system": "Be kind", "template": "", "license": "MIT\nown",
+                                          "parameters": {"top_k": 5, "seed": 4}, "messages": []}
+
+
+def test_a_renamed_base_is_the_same_base():
+    base = shown({})
+    assert _recipe.differences(_recipe.read(NAME, {"from": "another-name-of-tiny"}), base, base) == []
+
+
+def test_values_that_templates_made_texts_of_get_their_types_back():
+    recipe = _recipe.read(NAME, {"from": "tiny", "parameters": {"num_ctx": "8192", "temperature": "0.5", "use_mmap": "False", "stop": "x", "top_p": 1}})
+    assert recipe.parameters == {"num_ctx": 8192, "temperature": 0.5, "use_mmap": False, "stop": ["x"], "top_p": 1.0}
+    assert recipe.request() == {"from": "tiny:latest", "parameters": recipe.parameters}
+
+
+@pytest.mark.parametrize("item, said", [
+    ({"system": "x"}, "clerk:latest has system, and no model that it is made from. Add the key from"),
+    ({"from": "clerk"}, "is made from itself"),
+    ({"from": "!bad"}, "is no model name"),
+    ({"from": "x", "parameters": {"temprature": 1}}, "the parameter 'temprature', which Ollama does not know. Probably temperature is meant"),
+    ({"from": "x", "parameters": {"zzz": 1}}, "Choose from draft_num_predict, "),
+    ({"from": "x", "parameters": {"temperature": "hot"}}, "temperature: 'hot', which is not a number"),
+    ({"from": "x", "parameters": {"temperature": "nan"}}, "which is not a number"),
+    ({"from": "x", "parameters": {"num_ctx": 1.5}}, "num_ctx: 1.5, which is not a whole number"),
+    ({"from": "x", "parameters": {"num_ctx": True}}, "which is not a whole number"),
+    ({"from": "x", "parameters": {"num_ctx": None}}, "which is not a whole number"),
+    ({"from": "x", "parameters": {"use_mmap": 1}}, "which is not true or false"),
+    ({"from": "x", "parameters": {"stop": [1]}}, "which is not a list of texts"),
+    ({"from": "x", "parameters": "seed 1"}, "parameters that are no map"),
+    ({"from": "x", "system": ["y"]}, "a system that is no text"),
+    ({"from": "x", "license": {}, "template": 1}, "a template that is no text"),
+    ({"from": "x", "license": 5}, "neither a text nor a list of texts"),
+    ({"from": "x", "messages": [{"role": "robot", "content": "x"}]}, "a message that is none"),
+    ({"from": "x", "messages": "hi"}, "a message that is none"),
+])
+def test_what_ollama_would_take_and_break_on_is_refused(item, said):
+    with pytest.raises(LocalModelsError) as caught:
+        _recipe.read(NAME, item)
+    assert said in str(caught.value)
