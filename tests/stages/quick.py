@@ -16,7 +16,7 @@ def lint() -> None:
 
 def unit() -> None:
     """pure logic, without network"""
-    call(BIN / "pytest", "-q", "tests/unit")
+    call(BIN / "pytest", "-q", "-n", "auto", "tests/unit")
 
 
 def contract() -> None:
