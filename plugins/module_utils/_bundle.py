@@ -114,8 +114,8 @@ class Bundle:
     def lines(self):
         """What a person reads in a diff, one line a thing."""
         lines = ["model %s %s %s" % (one.name.short, one.digest[:12], size_text(one.size)) for dummy, one in sorted(self.models.items())]
-        lines += ["release %s %s %s" % (one.version, one.asset, size_text(one.files[0].size)) for dummy, one in sorted(self.releases.items())]
-        lines += ["image %s %s %s" % (one.name, one.id.rpartition(":")[2][:12], size_text(one.file.size))
+        lines += ["release %s %s %s" % (one.version, one.asset, _size(one.files[0])) for dummy, one in sorted(self.releases.items())]
+        lines += ["image %s %s %s" % (one.name, one.id.rpartition(":")[2][:12], _size(one.file))
                   for dummy, one in sorted(self.images.items())]
         return "".join(line + "\n" for line in lines)
 
@@ -189,6 +189,10 @@ def refuse_incomplete(folder, files):
             wrong.append("%s has %d bytes instead of %d" % (file.path, size, file.size))
     if wrong:
         raise _damaged(folder, "; ".join(wrong[:3]) + ("; and %d more" % (len(wrong) - 3) if wrong[3:] else ""))
+
+
+def _size(file):
+    return size_text(file.size) if file.size else "(size not known yet)"
 
 
 def _damaged(where, what):

@@ -57,6 +57,7 @@ def read_models(items, insecure=False):
     the list may come from several hosts. Raises LocalModelsError for what is no name.
     """
     wanted, left_out = {}, []
+    made_here = {ModelName.parse(item["name"]).key for item in items if isinstance(item, dict) and item.get("from") and "name" in item}
     for item in items:
         if not isinstance(item, (str, dict)) or isinstance(item, dict) and "name" not in item:
             raise LocalModelsError("%r in the list of models is neither a name nor a map with a name" % (item,),
@@ -74,6 +75,8 @@ def read_models(items, insecure=False):
                 continue
             left_out.append("%s is made on its host, from %s" % (name.short, ModelName.parse(base).short))
             name = ModelName.parse(base)
+            if name.key in made_here:
+                continue
         one = wanted.setdefault(name.key, Wanted(name, "present"))
         one.state = "latest" if state == "latest" else one.state
         one.insecure = one.insecure or bool(item.get("insecure", insecure))

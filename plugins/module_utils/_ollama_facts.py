@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import Refused
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _recipe
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 
 AT_ONCE = 4
 
 
 def read(ollama, names=None, details=True):
-    """version, models, running, missing (dict) of a server (_ollama.Ollama).
+    """version, models, local_models, running, missing (dict) of a server (_ollama.Ollama).
 
     names: list of str, the models to report, or None for all. details: ask for each model. Raises LocalModelsError.
     """
@@ -26,8 +27,10 @@ def read(ollama, names=None, details=True):
         shown = list(pool.map(lambda one: _show(ollama, one["name"]), tags)) if details else [{}] * len(tags)
     models = [model(tag, show, running) for tag, show in zip(tags, shown)]
     held = {ModelName.parse(one["name"]) for one in tags}
+    said = {ModelName.parse(tag["name"]): show for tag, show in zip(tags, shown)}
     return {
         "version": ollama.version(),
+        "local_models": [_declared(tag["name"], show, said) for tag, show in sorted(zip(tags, shown), key=lambda one: one[0]["name"].lower())],
         "models": sorted(models, key=lambda one: one["name"].lower()),
         "running": running,
         "missing": [name for parsed, name in (limit or {}).items() if parsed not in held],
@@ -40,6 +43,18 @@ def _show(ollama, name):
     except Refused:
         # Deleted in between, or a file that is no GGUF (500 "invalid file magic"): the list still says what it knows.
         return {}
+
+
+def _declared(name, show, said):
+    """The item of a list of models that declares this one. said: {ModelName: what POST /api/show says}."""
+    parent = (show.get("details") or {}).get("parent_model") or ""
+    try:
+        base = ModelName.parse(parent)
+    except LocalModelsError:
+        return name  # made from a file, whose name stands there
+    if base == ModelName.parse(name) or not said.get(base):
+        return name
+    return _recipe.adopt(name, show, base.short, said[base])
 
 
 def model(tag, show, running=()):

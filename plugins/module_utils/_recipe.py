@@ -67,7 +67,7 @@ def read(name, item):
     if not isinstance(licenses, list):
         raise LocalModelsError("%s has a license that is neither a text nor a list of texts" % name.short, "Write it as text")
     return Recipe(base, texts["system"], texts["template"], _parameters(name, item.get("parameters") or {}),
-                  [_text(name, "license", one) for one in licenses], _messages(name, item.get("messages") or []))
+                  [_text(name, "license", one) for one in licenses if one != ""], _messages(name, item.get("messages") or []))
 
 
 def _text(name, key, value):
@@ -179,6 +179,23 @@ def differences(recipe, shown, base):
     """How a model differs from its recipe: list of (key, is, should be). shown, base: what POST /api/show says of it and of its base."""
     now, wanted = held(shown), made(recipe, base)
     return [(key, now[key], wanted[key]) for key in KEYS if now[key] != wanted[key]]
+
+
+def adopt(name, shown, base_name, base):
+    """The item of a list of models that declares a model as it is: a map with `from` and what differs from the base, or only the name
+    (str) where no such map makes exactly this model. name, base_name: str. shown, base: what POST /api/show says of both (dict)."""
+    now, bare = held(shown), held(base)
+    own = {key: now[key] for key in ("system", "template", "messages") if now[key] != bare[key]}
+    own["parameters"] = {key: value for key, value in now["parameters"].items() if bare["parameters"].get(key) != value}
+    before = bare["license"] + "\n" if bare["license"] else ""
+    if now["license"].startswith(before):
+        own["license"] = now["license"][len(before):] if now["license"] != bare["license"] else ""
+    item = dict({"name": name, "from": base_name}, **{key: value for key, value in own.items() if value})
+    try:
+        exact = not differences(read(ModelName.parse(name), item), shown, base)
+    except LocalModelsError:
+        exact = False
+    return item if exact else name
 
 
 def as_text(value):

@@ -56,6 +56,13 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ ollama.models | selectattr('capabilities', 'contains', 'tools') | map(attribute='name') | list }}"
 
+- name: What a server holds is written down as a list to declare
+  ansible.builtin.copy:
+    content: "{{ {'local_models': ollama.local_models} | to_nice_yaml }}"
+    dest: ./models-of-today.yml
+    mode: "0644"
+  delegate_to: localhost
+
 - name: Read one model
   localmodels.fastgpt.ollama_info:
     models:
@@ -115,6 +122,15 @@ models:
     modified_at:
       description: When it was last pulled, also if nothing was new.
       type: str
+local_models:
+  description:
+    - The models, ready to be declared with M(localmodels.fastgpt.ollama_models), which then changes nothing.
+    - A model that was made from another one of them is a map with C(from) and what differs, if O(details) is set. All others are
+      names. A server does not say whether a registry speaks plain HTTP.
+  returned: success
+  type: list
+  elements: raw
+  sample: ["qwen2.5:0.5b", {"name": "house-clerk:latest", "from": "qwen2.5:0.5b", "system": "You answer in one sentence."}]
 running:
   description: The models that are loaded.
   returned: success

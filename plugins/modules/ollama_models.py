@@ -60,6 +60,8 @@ options:
       - C(from) names a model that this one is made from. It is declared with it, and comes first. C(system), C(template), C(parameters)
         (a map), C(license) (a text, or a list of them) and C(messages) (a list of maps with C(role) and C(content)) make the difference.
         What is left out or empty is the base's; licenses are added to the base's. With V(latest) the base is the latest.
+      - >-
+        A C(template) is full of braces that Ansible would take for its own, so write it as C(template: !unsafe "...").
       - A model that is there is made again only if it is not as declared, or if its base has changed. Parameters are compared by
         their values, not by how they are written. Only parameters that Ollama knows are taken.
     type: list

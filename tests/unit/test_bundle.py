@@ -132,6 +132,8 @@ def test_files_that_are_missing_or_short_are_named(tmp_path):
     (["a", "A:latest", {"name": "b", "state": "absent"}], ["a:latest"], ["b:latest is declared absent"]),
     ([{"name": "a", "state": "absent"}, {"name": "a", "state": "latest"}, "a"], ["a:latest"], ["a:latest is declared absent"]),
     ([{"name": "house", "from": "qwen2.5:7b", "system": "x"}, "qwen2.5:7b"], ["qwen2.5:7b"], ["house:latest is made on its host, from qwen2.5:7b"]),
+    ([{"name": "house2", "from": "House"}, {"name": "house", "from": "a"}], ["a:latest"],
+     ["house2:latest is made on its host, from House:latest", "house:latest is made on its host, from a:latest"]),
     ([{"name": "own", "from": "./own.gguf"}], [], ["own:latest is made from files, which lie beside the playbook and not in a registry"]),
 ])
 def test_which_models_are_meant(given_items, names, left_out):

@@ -52,10 +52,11 @@ def test_times_as_ollama_takes_them(value, read):
     assert read_wanted([{"name": "x", "state": "loaded", "keep_alive": value}])[0].keep_alive == read
 
 
-@pytest.mark.parametrize("state, value, said", [("loaded", "soon", "which is no time"), ("loaded", True, "which is no time"),
-("loaded", "5 m", "which is no time"),
-                                                ("loaded", 0, "for no time at all"), ("loaded", "0s", "for no time at all"),
-                                                ("present", "5m", "It belongs to the state loaded"), ("loaded", [5], "which is no time")])
+@pytest.mark.parametrize("state, value, said", [
+    ("loaded", "soon", "which is no time"), ("loaded", True, "which is no time"), ("loaded", "5 m", "which is no time"),
+    ("loaded", [5], "which is no time"), ("loaded", 0, "for no time at all"), ("loaded", "0s", "for no time at all"),
+    ("present", "5m", "It belongs to the state loaded"),
+])
 def test_times_that_are_none(state, value, said):
     with pytest.raises(LocalModelsError) as caught:
         read_wanted([{"name": "x", "state": state, "keep_alive": value}])

@@ -8,7 +8,7 @@ import hashlib
 import json
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _ollama_facts, _ollama_options
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _look, _ollama_facts, _ollama_options
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
 from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, untold
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
@@ -122,7 +122,31 @@ def test_what_a_server_holds_and_runs(capsys):
         "name": "Tiny:latest", "digest": DIGEST, "size": 100, "modified_at": "2026-11-23T19:36:13Z", "family": "llama",
         "parameter_size": "123K", "quantization": "F16", "capabilities": ["completion", "tools"], "context_length": 2048,
         "embedding_length": 64, "num_ctx": 1024, "running_context_length": 4096}]
+    assert result["local_models"] == ["Tiny:latest"]
     assert result["running"] == [{key: running[key] for key in result["running"][0]}] and len(result["running"][0]) == 6
+
+
+def test_what_a_server_holds_can_be_declared_and_nothing_changes(capsys, monkeypatch):
+    for module in (_look, _ollama_facts):
+        monkeypatch.setattr(module, "AT_ONCE", 1)  # this server answers what was asked last
+    base = {"modelfile": "FROM /x/sha256-" + "d" * 64, "parameters": "stop    \"x\"", "details": {}}
+    shows = {"base:latest": base, "mine:latest": dict(base, system="Be kind", details={"parent_model": "base:latest"}),
+             "gguf:latest": dict(base, details={"parent_model": "a file.gguf"})}
+    answers = {("GET", "/api/tags"): tags(*shows), ("GET", "/api/ps"): (200, {"models": []}), ("GET", "/api/version"): (200, {"version": "0.32.15"})}
+
+    with serving(answers) as server:
+        def show(handler):
+            raw = json.dumps(shows[server.asked[-1][2]["model"]]).encode()
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(raw)))
+            handler.end_headers()
+            handler.wfile.write(raw)
+
+        answers["POST", "/api/show"] = show
+        result = call(ollama_info, capsys, url=server.url)
+        assert result["local_models"] == ["base:latest", "gguf:latest", {"name": "mine:latest", "from": "base:latest", "system": "Be kind"}]
+        again = call(ollama_models, capsys, url=server.url, models=result["local_models"], exclusive=True)
+    assert again["changed"] is False and again["actions"] == [] and again["freed"] == {"bytes": 0, "exact": False}
 
 
 def test_without_details_no_model_is_asked(capsys):

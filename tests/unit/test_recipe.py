@@ -57,7 +57,7 @@ VALUES = {"a whole number": st.integers(-2 ** 40, 2 ** 40), "a number": st.float
           "a list of texts": st.lists(texts, min_size=1, max_size=3)}
 parameters = st.fixed_dictionaries({}, optional={key: VALUES[kind] for key, kind in _recipe.PARAMETERS.items()})
 messages = st.lists(st.fixed_dictionaries({"role": st.sampled_from(_recipe.ROLES), "content": texts}), max_size=2)
-recipes = st.builds(_recipe.Recipe, st.just(ModelName.parse("tiny")), texts, texts, parameters, st.lists(texts, max_size=2), messages)
+recipes = st.builds(_recipe.Recipe, st.just(ModelName.parse("tiny")), texts, texts, parameters, st.lists(texts.filter(bool), max_size=2), messages)
 bases = st.builds(lambda **fields: shown(fields), system=texts, template=texts, license=texts, parameters=parameters, messages=messages)
 
 
@@ -126,3 +126,19 @@ def test_what_ollama_would_take_and_break_on_is_refused(item, said):
     with pytest.raises(LocalModelsError) as caught:
         _recipe.read(NAME, item)
     assert said in str(caught.value)
+
+
+@given(recipes, bases)
+def test_a_model_that_is_adopted_is_as_declared(recipe, base):
+    made = shown(_recipe.made(recipe, base))
+    item = _recipe.adopt("clerk:latest", made, "tiny:latest", base)
+    assert isinstance(item, dict)
+    assert _recipe.differences(_recipe.read(NAME, item), made, base) == []
+
+
+def test_what_no_recipe_makes_is_adopted_by_its_name():
+    base = shown({"system": "Be kind"})
+    assert _recipe.adopt("clerk", shown({}), "tiny", base) == "clerk"
+    assert _recipe.adopt("clerk", shown({"system": "Be kind", "parameters": {"nosuch": 1}}), "tiny", base) == "clerk"
+    assert _recipe.adopt("clerk", shown({"system": "Be kind", "parameters": {"seed": 1}}), "tiny", base) == {
+        "name": "clerk", "from": "tiny", "parameters": {"seed": 1}}
