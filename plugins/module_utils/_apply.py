@@ -256,7 +256,8 @@ class Run:
             if action.verb == "recheck" and not _look.differs(self.ollama, action):
                 outcome.done = True
                 return
-            self.ollama.create(action.shown, action.wanted.recipe.request())
+            # Ollama takes a base only in the spelling in which it holds it.
+            self.ollama.create(action.shown, dict(action.wanted.recipe.request(), **{"from": base.action.shown}))
             outcome.done = True
         except LocalModelsError as problem:
             outcome.problem = problem

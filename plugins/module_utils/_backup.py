@@ -49,10 +49,10 @@ class Backup:
         self._note(beside, changes)
         os.rename(beside, self._undo)
 
-    def write(self, changes):
-        """Write the files in the order of `changes`."""
+    def write(self, changes, private=()):
+        """Write the files in the order of `changes`. private: names (collection) of those that only their owner may read."""
         for name, coming in changes:
-            _put(os.path.join(self.folder, name), coming)
+            _put(os.path.join(self.folder, name), coming, name in private)
 
     def restore(self):
         """Put the files of the unfinished change back; one that somebody else has changed since stays as it is."""
@@ -105,10 +105,11 @@ def _digest(data):
     return None if data is None else hashlib.sha256(data).hexdigest()
 
 
-def _put(path, data):
+def _put(path, data, private=False):
     """Give a file these bytes, or let it be gone (None), so that a reader, or a power cut, sees the old or the new one.
 
-    Owner and mode of an existing file stay; a new one can be read by all, as compose files are. A link stays a link.
+    Owner and mode of an existing file stay; a new one can be read by all, as compose files are. A private one belongs to whom
+    its folder belongs to, and nobody else reads it. A link stays a link.
     """
     if data is None:
         if os.path.exists(path):
@@ -127,6 +128,10 @@ def _put(path, data):
             os.chown(beside, found.st_uid, found.st_gid)
         else:
             os.chmod(beside, 0o644)
+        if private:
+            found = os.stat(path if os.path.exists(path) else os.path.dirname(path))
+            os.chmod(beside, 0o600)
+            os.chown(beside, found.st_uid, found.st_gid)
         os.rename(beside, path)
     except BaseException:
         os.unlink(beside)

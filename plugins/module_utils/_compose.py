@@ -1,7 +1,7 @@
 # Copyright (c) localmodels contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a compose project lacks to reach Ollama: the override document and its text. Internal to this collection. Pure."""
+"""Our own compose file, and what a running container lacks of what the files say. Internal to this collection. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import re
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import HOST_GATEWAY, way
 
 HEADER = """\
-# Written by Ansible (role localmodels.fastgpt.fastgpt_compose): with it AI Proxy reaches Ollama.
+# Written by Ansible (role localmodels.fastgpt.fastgpt_compose): with it FastGPT's models come from Ollama.
 # Docker compose merges it after the project's own files, which stay as they are.
 # Put changes of your own into a file of your own: once this one is edited it counts as yours and is not touched any more.
 # Checksum of the rest: %s
@@ -39,35 +39,6 @@ def needs(ollamas, host, network_mode=""):
                  {name: found.url for name, found in ways})
 
 
-def document(caller, networks, wanted):
-    """The override document (dict, ready to be written as YAML), {} where the operator's own files have all that is needed.
-
-    caller: dict of the service as the operator's files declare it: `name`, `networks` ({key: Docker's name}),
-    `extra_hosts` ({name: address}). networks: {key: Docker's name} of the whole project. wanted: Needs.
-    """
-    service, declared = {}, {}
-    missing = [name for name in wanted.networks if name not in caller["networks"].values()]
-    if missing:
-        # A service without `networks` is in `default`, and would leave it with the first network that a file names.
-        service["networks"] = {key: None for key in caller["networks"] if key == "default"}
-        keys = {name: key for key, name in networks.items()}
-        for name in missing:
-            key = keys.get(name)
-            if key is None:
-                key = name if name not in networks else "localmodels_" + name
-                declared[key] = {"name": name, "external": True}
-            service["networks"][key] = None
-    hosts = [name for name in sorted(wanted.extra_hosts) if name not in caller["extra_hosts"]]
-    if hosts:
-        service["extra_hosts"] = ["%s:%s" % (name, wanted.extra_hosts[name]) for name in hosts]
-    if not service:
-        return {}
-    found = {"services": {caller["name"]: service}}
-    if declared:
-        found["networks"] = declared
-    return found
-
-
 def with_header(body):
     """The text of our file for its YAML `body` (str)."""
     return HEADER % _checksum(body) + body
@@ -79,18 +50,29 @@ def is_ours(text):
     return bool(header) and header.group(1) == _checksum(text[header.end():])
 
 
-def lacking(container, wanted):
-    """Sentences (list of str) about what a running container lacks of Needs.
+def body_of(text):
+    """The rest (str) of a text of ours below its header."""
+    return text[_HEADER.match(text).end():]
 
-    container: dict with `name`, `state`, `networks` (list of str), `extra_hosts` ({name: address}).
+
+def lacking(container, intents):
+    """Sentences (list of str) about what a running container lacks of what its service shall have.
+
+    container: dict with `name`, `state`, `networks` (list of Docker's names), `extra_hosts` ({name: address}),
+    `variables` ({name: value}). intents: list of Intent of that service, networks by Docker's names.
     A play that ends between writing the file and recreating the container leaves such a difference.
     """
     if container["state"] != "running":
         return ["Start %s, which is %s" % (container["name"], container["state"])]
-    found = ["Let %s join the Docker network %s" % (container["name"], name)
-             for name in wanted.networks if name not in container["networks"]]
-    return found + ["Let %s know its Docker host as %s" % (container["name"], name)
-                    for name in sorted(wanted.extra_hosts) if name not in container["extra_hosts"]]
+    found = []
+    for one in intents:
+        if one.kind == "network" and one.name not in container["networks"]:
+            found.append("Let %s join the Docker network %s" % (container["name"], one.name))
+        elif one.kind == "host" and one.name not in container["extra_hosts"]:
+            found.append("Let %s know its Docker host as %s" % (container["name"], one.name))
+        elif one.kind in ("variable", "listed") and (container["variables"].get(one.name) or "") != one.value:
+            found.append("Give %s its %s" % (container["name"], one.name))
+    return found
 
 
 def _checksum(body):

@@ -13,7 +13,7 @@ import re
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _project
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import HOST_GATEWAY, way
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_intents import Intent
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 
 PATHS = ("aiproxy", "one_api", "direct")
 FIRST_KNOWN = (4, 6)  # older ones call their variables otherwise
@@ -24,8 +24,11 @@ FIRST_WITH_AIPROXY_ONLY = (4, 17)
 ANY_KEY = "ollama"
 
 LISTS = ("NO_PROXY", "no_proxy")
-_SHOWN = ("AIPROXY_API_ENDPOINT", "OPENAI_BASE_URL", "ONEAPI_URL") + LISTS
-_HIDDEN = ("AIPROXY_API_TOKEN", "CHAT_API_KEY")
+SHOWN = ("AIPROXY_API_ENDPOINT", "OPENAI_BASE_URL", "ONEAPI_URL") + LISTS
+HIDDEN = ("AIPROXY_API_TOKEN", "CHAT_API_KEY")
+VARIABLES = SHOWN + HIDDEN
+# Stands for one-api's key wherever the controller plans: the key itself does not leave FastGPT's host.
+KEY = "sk-KEY-OF-ONE-API"
 _ONE_API = re.compile(r"one-?api|new-?api|one-?hub")
 
 
@@ -35,12 +38,14 @@ class WrongPath(LocalModelsError):
 
 class Wanted:
     """intents: list of Intent. urls: {inventory host: URL by which Ollama is reached}. caller: name (str) of the service whose
-    container calls Ollama, or None where that is no service of this project. touched: names (list) of services that differ."""
+    container calls Ollama, or None where that is no service of this project. gateway: name of the service that FastGPT calls, or None
+    where that is none of this project. touched: names (list) of services that differ."""
 
-    def __init__(self, intents, urls, caller):
+    def __init__(self, intents, urls, caller, gateway=None):
         self.intents = list(dict.fromkeys(intents))
         self.urls = urls
         self.caller = caller
+        self.gateway = gateway
         self.touched = sorted({one.service for one in self.intents if one.service})
 
 
@@ -100,24 +105,24 @@ def _aiproxy(found, numbers, ollamas, host):
     gateway = found["services"][found["gateway"]]
     owner = _networked(found, gateway)
     ways = _ways(ollamas, host, owner)
-    intents = _reaching(found, owner, ways) + _bypassing(gateway, _hosts(ways.values()))
+    intents = _reaching(found, owner, ways) + _bypassing(gateway, _hosts(ways))
     for app in apps:
         called = _project.endpoint_host(app["variables"]["AIPROXY_API_ENDPOINT"]) or ""
         intents += _bypassing(app, [called] if called.lower() in gateway["names"] else [])
-    return Wanted(intents, {name: one.url for name, one in ways.items()}, owner["name"])
+    return Wanted(intents, _urls(ways), owner["name"], gateway["name"])
 
 
 def _direct(found, numbers, ollamas, host):
     if len(ollamas) != 1:
         raise WrongPath("FastGPT itself can call one Ollama, and %d are declared" % len(ollamas),
                         "Keep one, or use the path aiproxy or one_api (fastgpt_compose_path)")
-    intents, ways = [], {}
+    intents, ways = [], []
     for app in [found["services"][name] for name in found["apps"]]:
         owner = _networked(found, app)
         ways = _ways(ollamas, host, owner)
-        intents += _calling(app, numbers, next(iter(ways.values())).url, ANY_KEY)
-        intents += _reaching(found, owner, ways) + _bypassing(app, _hosts(ways.values()))
-    return Wanted(intents, {name: one.url for name, one in ways.items()}, found["apps"][0])
+        intents += _calling(app, numbers, ways[0][1].url, ANY_KEY)
+        intents += _reaching(found, owner, ways) + _bypassing(app, _hosts(ways))
+    return Wanted(intents, _urls(ways), found["apps"][0])
 
 
 def _one_api(found, numbers, ollamas, host, given):
@@ -150,10 +155,10 @@ def _one_api(found, numbers, ollamas, host, given):
     owner = _networked(found, service)
     ways = _ways(ollamas, host, owner)
     intents = [intent for app in apps for intent in _without_aiproxy(app, numbers)]
-    intents += _reaching(found, owner, ways) + _bypassing(service, _hosts(ways.values()))
+    intents += _reaching(found, owner, ways) + _bypassing(service, _hosts(ways))
     for app in apps:
         intents += _bypassing(app, [_project.endpoint_host(app["variables"]["OPENAI_BASE_URL"])])
-    return Wanted(intents, {name: one.url for name, one in ways.items()}, owner["name"])
+    return Wanted(intents, _urls(ways), owner["name"], service["name"])
 
 
 def _refuse_by_version(found, path, numbers):
@@ -192,13 +197,14 @@ def _without_aiproxy(app, numbers):
 
 
 def _ways(ollamas, host, owner):
-    return {one["host"]: way(one, host, owner["network_mode"]) for one in ollamas}
+    """[(inventory host, Way)]; a host may run more than one Ollama."""
+    return [(one["host"], way(one, host, owner["network_mode"])) for one in ollamas]
 
 
 def _reaching(found, service, ways):
     """Intents that let a service's container reach each Ollama: its networks, then its names."""
-    intents = _joining(found, service, sorted({one.network for one in ways.values() if one.network}))
-    names = sorted({one.extra_host for one in ways.values() if one.extra_host} - set(service["extra_hosts"]))
+    intents = _joining(found, service, sorted({one.network for dummy, one in ways if one.network}))
+    names = sorted({one.extra_host for dummy, one in ways if one.extra_host} - set(service["extra_hosts"]))
     return intents + [Intent("host", service["name"], name, HOST_GATEWAY) for name in names]
 
 
@@ -236,7 +242,11 @@ def _bypassing(service, hosts):
 
 
 def _hosts(ways):
-    return list(dict.fromkeys(_project.endpoint_host(one.url) for one in ways))
+    return list(dict.fromkeys(_project.endpoint_host(one.url) for dummy, one in ways))
+
+
+def _urls(ways):
+    return {name: one.url for name, one in ways}
 
 
 def _networked(found, service):
@@ -257,8 +267,8 @@ def _own_one_api(services, apps, project):
 
 def _service_facts(service, spec, networks):
     environment = spec.get("environment") or {}
-    variables = {name: environment[name] for name in _SHOWN if name in environment}
-    variables.update({name: environment[name] and "(set)" for name in _HIDDEN if name in environment})
+    variables = {name: environment[name] and scrub(environment[name]) for name in SHOWN if name in environment}
+    variables.update({name: environment[name] and "(set)" for name in HIDDEN if name in environment})
     aliases = [alias for end in (spec.get("networks") or {}).values() for alias in (end or {}).get("aliases") or ()]
     return {
         "name": service.name,

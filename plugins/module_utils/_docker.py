@@ -77,6 +77,9 @@ class Docker:
         # Not by -f: compose would then look for .env beside the first file, and not where the operator calls it.
         files = options.get("files")
         env = {"COMPOSE_FILE": ":".join(files), "COMPOSE_PATH_SEPARATOR": ":"} if files else None
+        if files and os.path.isabs(files[0]):
+            # A copy that lies elsewhere is read as if it lay in the project's folder.
+            command += ["--project-directory", self.project_dir]
         rc, out, err = self.call(*(command + list(arguments)), env=env)
         if rc and re.search(r"unknown command|is not a docker command|unknown shorthand flag|unknown flag: --", err):
             raise DockerError("Docker on this host has no compose plugin of version 2 (%s)" % _first_line(err),

@@ -141,7 +141,21 @@ def _with_bases(wanted):
 
     for one in list(wanted.values()):
         add(one)
+    _refuse_loaded_and_not(ordered)
     return list(ordered.values())
+
+
+def _refuse_loaded_and_not(wanted):
+    """What is made from a model has its weights, and weights are in memory or not. wanted: {ModelName.key: Wanted}."""
+    first = {}
+    for one in wanted.values():
+        root = one
+        while root.recipe:
+            root = wanted[root.recipe.base.key]
+        other = first.setdefault(root.name.key, one) if one.state in _memory.STATES else one
+        if other.state != one.state:
+            raise LocalModelsError("%s is declared %s and %s %s, and both have the same weights"
+                                   % (other.name.short, other.state, one.name.short, one.state), "Declare both alike, or one of them present")
 
 
 def _read_item(item, insecure):

@@ -12,13 +12,17 @@ module: fastgpt_compose
 short_description: FastGPT's compose project reaches Ollama
 version_added: 0.1.0
 description:
-  - Lets AI Proxy, the container of FastGPT's compose project that talks to Ollama, reach the declared Ollama servers.
-    It joins the Docker network of an Ollama container, or learns the name C(host.docker.internal) for an Ollama on the same
-    machine. An Ollama on another machine needs nothing in the project.
-  - The files of the project stay as they are. What is lacking stands in a file of its own, which docker compose merges after
-    them, also when somebody calls C(docker compose up -d) by hand. It is C(docker-compose.override.yml) where that place is
-    free, else C(docker-compose.localmodels.yml), listed in C(COMPOSE_FILE) in the project's C(.env).
-  - Only the containers that changed are recreated. The module waits until AI Proxy and FastGPT answer; if they do not,
+  - Lets the container of FastGPT's compose project that talks to Ollama reach the declared Ollama servers. It joins the Docker network
+    of an Ollama container, or learns the name C(host.docker.internal) for an Ollama on the same machine. An Ollama on another
+    machine needs nothing in the project.
+  - Which container that is, and what FastGPT calls, is told by O(path). Switching from one path to another and back leaves the
+    project as if it had never been switched.
+  - With O(strategy=override) the files of the project stay as they are. What is lacking stands in a file of its own, which docker
+    compose merges after them, also when somebody calls C(docker compose up -d) by hand. It is C(docker-compose.override.yml) where
+    that place is free, else C(docker-compose.localmodels.yml), listed in C(COMPOSE_FILE) in the project's C(.env).
+  - With O(strategy=in_place) only the lines that must change are edited, and every other byte stays. Both give the same effective
+    project, which is proved by docker compose itself before anything is written.
+  - Only the containers that changed are recreated. The module waits until FastGPT and its gateway answer; if they do not,
     files and containers go back to what they were, and it fails with the last log lines.
   - A project that is down is started.
 author:
@@ -35,7 +39,7 @@ attributes:
     details:
       - Whether a Docker network of Ollama exists is not asked in check mode, for a role may have yet to create it.
   diff_mode:
-    description: Shows the file before and after. No line of it is a secret.
+    description: Shows the files before and after. Values of the operator's own files, and keys, are masked.
     support: full
 options:
   project_dir:
@@ -82,9 +86,45 @@ options:
         description: What it listens on, as C(ADDRESS:PORT), if that is known. An Ollama that only its own machine can call is refused.
         type: str
         default: ""
+  path:
+    description:
+      - By which way FastGPT's models come from Ollama.
+      - V(aiproxy) is the gateway that FastGPT brings from 4.9.0 on, and knows from 4.8.23 on.
+      - V(one_api) switches AI Proxy off in FastGPT and sets E(OPENAI_BASE_URL) and E(CHAT_API_KEY) to a one-api. The one that
+        FastGPT calls already, a service of an old project, is used as it is if no key of another one is known.
+      - V(direct) does the same with the URL of one Ollama, without any gateway.
+      - V(one_api) and V(direct) exist before FastGPT 4.17 only, and are refused for newer ones.
+    type: str
+    choices: [aiproxy, one_api, direct]
+    default: aiproxy
+  strategy:
+    description:
+      - V(override) writes a file of its own that docker compose merges after the others.
+      - V(in_place) edits the operator's own files. A line that changes is kept above the new one as a comment, and each new line
+        ends in a comment too, so that everything can be taken back to the byte. What cannot be proved right is refused with file, line and
+        column, such as a value whose anchor others use, or a file that something else generates.
+      - Changing the strategy takes what the other one wrote back.
+    type: str
+    choices: [override, in_place]
+    default: override
+  one_api_url:
+    description: By which URL FastGPT's containers reach one-api, without C(/v1), with O(path=one_api).
+    type: str
+    default: http://one-api:3000
+  one_api_network:
+    description: Docker network that FastGPT has to join for that. The one-api of role C(one_api) is in FastGPT's network already.
+    type: str
+    default: ""
+  one_api_project_dir:
+    description: Folder that role C(one_api) made on the same host. FastGPT's key for one-api is read there, and does not leave the host.
+    type: path
+    default: /opt/one-api
+  one_api_key:
+    description: FastGPT's key for one-api, if it is not read from O(one_api_project_dir).
+    type: str
   timeout:
     description:
-      - Seconds until AI Proxy and FastGPT have to answer after a change. Pulling images does not count.
+      - Seconds until FastGPT and its gateway have to answer after a change. Pulling images does not count.
     type: int
     default: 180
   backups:
@@ -97,7 +137,8 @@ options:
       - What to write, decided on the controller. Filled in by this module's action part. Not meant for playbooks.
     type: dict
 notes:
-  - FastGPT has AI Proxy in its official files from 4.9.0 on. Projects without it are refused.
+  - A variable C(systemEnv.oneapiUrl) in FastGPT's own settings or C(config.json) goes before E(OPENAI_BASE_URL). It is not looked at here.
+  - Where the operator's file can be read by all, so can the key of one-api that O(strategy=in_place) writes into it.
   - Needs Docker Engine 20.10 or newer and Docker Compose 2.17 or newer on the managed host, and no Python library there.
 seealso:
   - module: localmodels.fastgpt.fastgpt_info
@@ -121,6 +162,14 @@ EXAMPLES = r"""
         address: gpu1.example.org
   register: reached
 
+- name: FastGPT before 4.17 calls Ollama without any gateway, by lines in its own compose file
+  localmodels.fastgpt.fastgpt_compose:
+    project_dir: /opt/fastgpt
+    path: direct
+    strategy: in_place
+    ollama:
+      - host: "{{ inventory_hostname }}"
+
 - name: Show by which URLs AI Proxy reaches them
   ansible.builtin.debug:
     var: reached.ollama_urls
@@ -128,7 +177,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ollama_urls:
-  description: By which URL AI Proxy reaches each Ollama, under the machine's inventory name.
+  description: By which URL FastGPT's gateway, or FastGPT itself with O(path=direct), reaches each Ollama, under the machine's inventory name.
   returned: success
   type: dict
   sample: {"box": "http://ollama:11434", "gpu1": "http://192.0.2.20:11434"}
@@ -143,8 +192,14 @@ file:
   returned: success
   type: str
   sample: /opt/fastgpt/docker-compose.override.yml
+files:
+  description: The operator's own files in which lines are edited.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 service:
-  description: The compose service whose container talks to Ollama.
+  description: The compose service whose container talks to Ollama, or null where that is none of this project.
   returned: success
   type: str
   sample: fastgpt-aiproxy
@@ -158,9 +213,11 @@ version:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import OLLAMA_SPEC
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site, outlines
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_read import outlines
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import BrokenProject, Docker, runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import NoSuchService
 
 
 def main():
@@ -168,23 +225,34 @@ def main():
         argument_spec={
             "project_dir": {"type": "path", "required": True},
             "ollama": {"type": "list", "elements": "dict", "required": True, "options": OLLAMA_SPEC},
+            "path": {"type": "str", "choices": ["aiproxy", "one_api", "direct"], "default": "aiproxy"},
+            "strategy": {"type": "str", "choices": ["override", "in_place"], "default": "override"},
+            "one_api_url": {"type": "str", "default": "http://one-api:3000"},
+            "one_api_network": {"type": "str", "default": ""},
+            "one_api_project_dir": {"type": "path", "default": "/opt/one-api"},
+            "one_api_key": {"type": "str", "no_log": True},
             "timeout": {"type": "int", "default": 180},
             "backups": {"type": "int", "default": 5},
             "plan": {"type": "dict"},
         },
         supports_check_mode=True,
     )
-    docker = Docker(runner(module), module.params["project_dir"])
+    given, plan = module.params, module.params["plan"]
+    docker = Docker(runner(module), given["project_dir"])
     try:
-        site = Site(docker)
-        if module.params["plan"] is None:
-            module.exit_json(changed=False, found=site.found(), ollama=module.params["ollama"])
-        site.apply(module.params["plan"], module.params["timeout"], module.params["backups"])
-    except BrokenProject as problem:
+        site = Site(docker, given["one_api_key"], given["one_api_project_dir"] if given["path"] == "one_api" else None)
+        if plan is None:
+            keep = [one["network"] for one in given["ollama"]] + [given["one_api_network"]]
+            task = {name: given[name] for name in ("ollama", "path", "strategy", "one_api_url", "one_api_network")}
+            module.exit_json(changed=False, found=site.found(keep), task=task)
+        changed = bool(site.pending(plan) or plan["lacking"])
+        if changed and not module.check_mode:
+            site.apply(plan, given["timeout"], given["backups"])
+    except (BrokenProject, NoSuchService) as problem:
         module.fail_json(msg=str(problem), outlines=outlines(docker, problem))
     except LocalModelsError as problem:
         module.fail_json(msg=str(problem))
-    module.exit_json(changed=True)
+    module.exit_json(changed=changed)
 
 
 if __name__ == "__main__":

@@ -38,14 +38,19 @@ def edited(text, intents, path=None):
     """
     try:
         own = reverted(text)
-        keeper = managed_by(own)
-        if keeper and intents:
-            raise CannotEdit("This file is kept by something else, which will write over any change here: %s" % keeper[1],
-                             "Change it at its source, or use the strategy override", keeper[0], 1)
+        if intents:
+            refuse_kept(managed_by(own))
         return carried_out(own, edits(own, intents))
     except CannotEdit as problem:
         problem.path = path
         raise
+
+
+def refuse_kept(keeper):
+    """Raise CannotEdit for a file that something else keeps. keeper: what managed_by() says, or None."""
+    if keeper:
+        raise CannotEdit("This file is kept by something else, which will write over any change here: %s" % keeper[1],
+                         "Change it at its source, or use the strategy override", keeper[0], 1)
 
 
 def edits(text, intents):

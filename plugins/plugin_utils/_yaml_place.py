@@ -11,7 +11,8 @@ import yaml
 
 _LINE = re.compile(r"\bline (\d+)")
 _SERVICE = re.compile(r"\bservice \"([^\"]+)\"")
-_PATH = re.compile(r"\b((?:services|networks|volumes)(?:\.\[?[\w-]+\]?)+)")
+_PATH = re.compile(r"\b((?:services|networks|volumes|configs|secrets)(?:\.\[?[\w-]+\]?)+"
+                   r"|(?:version|name|include|services|networks|volumes|configs|secrets)(?= must| has))")
 
 
 def place(text, said):

@@ -12,6 +12,7 @@ import functools
 import os
 import pathlib
 import random
+import re
 import sys
 import tempfile
 
@@ -66,7 +67,7 @@ def main():
             failures = ["%s %s %s: %s" % (one.path, one.strategy, one.ollama, one.reason) for one in outcomes if one.verdict == "WRONG"] + wrong
             for one in outcomes:
                 verdicts[one.verdict] += 1
-                reasons[one.reason.partition(": ")[2].partition(". ")[0][:70]] += one.verdict == "refused"
+                reasons[re.sub(r" in /\S+|\bline \d+", "", one.reason.partition(": ")[2].partition(". ")[0])[:100]] += one.verdict == "refused"
             for name in set(done):
                 kinds[name]["WRONG" if failures else outcomes[0].verdict] += 1
             for failure in failures:

@@ -105,7 +105,7 @@ class Project:
             where = place(text, said)
             if where:
                 return CannotEdit(problem.what, problem.mend, where[0], where[1], name)
-        return CannotEdit(problem.what, problem.mend, path=next(iter(self.texts)))
+        return CannotEdit(problem.what, problem.mend, 1, 1, next(iter(self.texts)))
 
     def _placed(self, problem, *keys):
         """A refusal that is about the project, with the place in its files that it is about."""

@@ -11,9 +11,10 @@ import pathlib
 import pytest
 import yaml
 
-from ansible_collections.localmodels.fastgpt.plugins.action.fastgpt_compose import decide, located
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose, _outline, _project
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import NoWay
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose, _compose_paths, _outline, _project
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_decide import decide as decide_task
+from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_decide import located
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._yaml_place import place
 
 from test_project import LIST_STYLE, MAP_STYLE, OFFICIAL, container, load
@@ -25,19 +26,23 @@ HOST = dict(DOCKER, provider="host", listen="0.0.0.0:11434")
 ELSEWHERE = dict(HOST, host="gpu1", address="192.0.2.20")
 
 
+def task(ollamas, **more):
+    return dict({"ollama": ollamas, "path": "aiproxy", "strategy": "override", "one_api_url": "http://one-api:3000", "one_api_network": ""}, **more)
+
+
+def decide(read, ollamas, host="box", **more):
+    return decide_task(read, task(ollamas, **more), host)
+
+
 def found(config, running=(), text="", **more):
     """What the module reports about a project, made from its parts."""
     project = _project.describe(config, list(running), "/opt/fastgpt")
-    gateway, spec = project.gateway, config["services"][project.gateway.name]
     return dict({
-        "folder": "/opt/fastgpt", "version": project.version, "gateway": gateway.name, "app": project.app.name,
+        "folder": "/opt/fastgpt", "facts": _compose_paths.facts(config, _project.describe(config, [], "/opt/fastgpt")),
         "place": "docker-compose.override.yml", "text": text, "joined": True, "left_over": [], "unfinished": False,
-        "networks": project.networks,
-        "caller": {"name": gateway.name, "network_mode": gateway.network_mode,
-                   "networks": {key: project.networks.get(key, key) for key in spec.get("networks") or {}},
-                   "extra_hosts": _project.split_extra_hosts(spec.get("extra_hosts"))},
-        "container": {"name": gateway.container or gateway.name, "state": gateway.state, "networks": sorted(gateway.networks),
-                      "extra_hosts": gateway.extra_hosts}}, **more)
+        "files": {"docker-compose.yml": "services:\n"}, "managed": {}, "edited": [], "key": False,
+        "containers": {name: {"name": service.container or name, "state": service.state, "networks": sorted(service.networks),
+                              "extra_hosts": service.extra_hosts, "variables": {}} for name, service in project.services.items()}}, **more)
 
 
 def document(decided):
@@ -112,7 +117,7 @@ def test_host_network_mode_needs_nothing_and_bridge_is_refused():
     decided = decide(found(config), [dict(DOCKER, listen="127.0.0.1:11434")], "box")
     assert (decided["file"], decided["ollama_urls"]) == (None, {"box": "http://127.0.0.1:11434"})
     config["services"]["aiproxy"]["network_mode"] = "bridge"
-    with pytest.raises(NoWay):
+    with pytest.raises(LocalModelsError, match="docker-compose.yml:1:1: A service with network_mode: bridge cannot join"):
         decide(found(config), [DOCKER], "box")
 
 

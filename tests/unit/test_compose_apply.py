@@ -11,13 +11,15 @@ import os
 import pytest
 import yaml
 
-from ansible_collections.localmodels.fastgpt.plugins.action.fastgpt_compose import decide
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose_wait
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site, outlines
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose, _compose_wait
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_read import outlines
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import BrokenProject, Docker
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import NoSuchService
+from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_decide import decide, located
 
+from test_compose import task
 from test_project import LIST_STYLE, container, load
 
 HERE = [{"host": "box", "provider": "docker", "container": "ollama", "network": "ollama", "address": "", "port": 11434, "listen": ""}]
@@ -114,9 +116,11 @@ def site(engine):
     return Site(Docker(engine, engine.folder))
 
 
-def connect(engine, ollamas=None, keep=5):
+def connect(engine, ollamas=None, keep=5, **more):
     found = site(engine)
-    decided = decide(json.loads(json.dumps(found.found())), ollamas or HERE, "box")
+    decided = decide(json.loads(json.dumps(found.found(["ollama"]))), task(ollamas or HERE, **more), "box")
+    plan = decided["plan"]
+    decided["changed"] = bool(found.pending(plan) or plan["lacking"])
     if decided["changed"]:
         found.apply(decided["plan"], 10, keep, Clock())
     return decided
@@ -212,8 +216,8 @@ def test_a_network_that_is_not_there_changes_nothing(engine):
 def test_a_merge_that_loses_a_network_is_refused_before_anything_is_written(engine):
     before = files(engine)
     found = site(engine)
-    plan = {"text": "services: {}\n", "networks": ["ollama"], "extra_hosts": [], "external": []}
-    with pytest.raises(LocalModelsError, match="does not merge the override as intended"):
+    plan = dict(decide(found.found(), task(HERE), "box")["plan"], text=_compose.with_header("services: {}\n"))
+    with pytest.raises(LocalModelsError, match="does not read the change as intended; it differs in networks.ollama, services.aiproxy.networks"):
         found.apply(plan, 10, 5, Clock())
     assert files(engine) == before
 
@@ -239,16 +243,17 @@ def test_a_variable_that_beats_every_file(engine, monkeypatch):
 def test_a_gateway_in_the_network_of_another_service(engine):
     engine.config["services"]["aiproxy_pg"].update(environment={}, networks={"fastgpt": None})
     engine.config["services"]["aiproxy"].update(network_mode="service:aiproxy_pg")
-    assert site(engine).caller.name == "aiproxy_pg"
+    decided = decide(site(engine).found(), task(HERE), "box")
+    assert (decided["service"], decided["plan"]["services"]) == ("aiproxy_pg", ["aiproxy", "aiproxy_pg"])
     engine.config["services"]["aiproxy"].update(network_mode="container:somebody")
     with pytest.raises(LocalModelsError, match="network of a container that this project does not know"):
-        site(engine).found()
+        connect(engine)
 
 
 def test_no_gateway(engine):
     del engine.config["services"]["aiproxy"], engine.made["aiproxy"]
-    with pytest.raises(NoSuchService, match="No service in .* is AI Proxy; AIPROXY_API_ENDPOINT of FastGPT 4.9.14 is http://aiproxy:3000"):
-        site(engine).found()
+    with pytest.raises(LocalModelsError, match="No service in .* is AI Proxy; AIPROXY_API_ENDPOINT of service fastgpt is http://aiproxy:3000"):
+        connect(engine)
 
 
 def test_an_unusable_project_is_outlined_without_its_values(tmp_path):
@@ -256,6 +261,12 @@ def test_an_unusable_project_is_outlined_without_its_values(tmp_path):
     found = outlines(Docker(None, str(tmp_path)), BrokenProject("x", said="yaml: line 2: did not find"))
     assert found == [{"path": str(tmp_path / "docker-compose.yml"), "text": "a: xxxxxx\n - x\n", "said": "yaml: line 2: did not find"}]
     assert outlines(Docker(None, str(tmp_path)), BrokenProject("no place")) == []
+
+
+def test_no_fastgpt_is_told_at_the_services(tmp_path):
+    (tmp_path / "docker-compose.yml").write_text("x: 1\nservices:\n  db: {}\n")
+    failure = {"msg": "No service.", "outlines": outlines(Docker(None, str(tmp_path)), NoSuchService("No service", "mend"))}
+    assert located(failure)["msg"] == "%s/docker-compose.yml:2:1: No service." % tmp_path
 
 
 def test_a_crash_loop_is_not_waited_out(engine):

@@ -43,7 +43,7 @@ def item(name, state):
 
 def without_absent_bases(items):
     bases = {ModelName.parse(one["from"]) for one in items if "from" in one}
-    return [one for one in items if one["state"] != "absent" or ModelName.parse(one["name"]) not in bases]
+    return [one for one in items if one["state"] != "absent" or ModelName.parse(one["name"]) not in bases]  # refused, see below
 
 
 items = st.lists(st.builds(item, st.sampled_from(POOL + sorted(MADE)), st.sampled_from(_plan.STATES)),
@@ -181,6 +181,8 @@ def test_keys_of_other_roles_are_left_alone():
     (["x", "!bad"], "'!bad' is no model name"),
     ([{"name": "x", "from": "y"}, {"name": "y", "from": "x"}], "x:latest is made from itself, by way of others"),
     ([{"name": "x", "from": "y"}, {"name": "y", "state": "absent"}], "y:latest is declared absent, and x:latest is made from it"),
+    ([{"name": "x", "from": "y", "state": "loaded"}, {"name": "y", "state": "unloaded"}],
+     "y:latest is declared unloaded and x:latest loaded, and both have the same weights"),
     ([{"name": "x", "from": "y"}, "x"], "with recipe from y:latest and with recipe None"),
 ])
 def test_lists_that_cannot_be_meant_so(models, said):
