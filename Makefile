@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 RUN := $(PYTHON) tests/run.py
 LAB := python3 tests/lab/lab.py
 
-.PHONY: help demo test lint unit contract sanity package build molecule lab lab-down bench clean
+.PHONY: help demo test lint unit contract sanity package build molecule lab lab-down corpus bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,15 @@ lab-down: ## take the lab of this LAB_NAME down
 	@$(LAB) down
 
 bench: export LAB_NAME ?= bench
+corpus: ## every official compose file x path x strategy x kind of Ollama, held against docker compose itself
+	@tests/prepare all images
+	@mkdir -p .cache/compose/cli-plugins
+	@[ -x .cache/compose/cli-plugins/docker-compose ] || { \
+	  docker run --rm --entrypoint cat $$(docker images -q lab-docker-host | head -1) \
+	    /usr/libexec/docker/cli-plugins/docker-compose > .cache/compose/docker-compose && \
+	  chmod +x .cache/compose/docker-compose && mv .cache/compose/docker-compose .cache/compose/cli-plugins/; }
+	@$(PYTHON) tests/corpus/run.py tests/fixtures/compose
+
 bench: ## figures, as ratios measured side by side
 	@tests/prepare all images
 	@$(LAB) up gpu1 box

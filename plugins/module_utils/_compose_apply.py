@@ -92,7 +92,7 @@ class Site(Reading):
         return plan["text"] is not None and _compose_paths.KEY in plan["text"]
 
     def _keyed_text(self, plan):
-        """Our file with one-api's key in the place of its stand-in."""
+        """Our file with one-api's key in the place of its placeholder."""
         return _compose.with_header(self._keyed(_compose.body_of(plan["text"])))
 
     def _keyed(self, node):

@@ -99,7 +99,7 @@ class Reading:
                 "extra_hosts": service.extra_hosts, "variables": variables}
 
     def _shown(self, text):
-        """Our file's text as it may be seen: one-api's key by its stand-in, and the checksum fitting that again."""
+        """Our file's text as it may be seen: one-api's key by its placeholder, and the checksum fitting that again."""
         if not _compose.is_ours(text):
             return text
         body = _compose.body_of(text)
