@@ -91,9 +91,8 @@ class Source:
 
     def _parse(self):
         # PyYAML takes no tab between a value and a comment where other readers do; a space is as wide.
-        loader = _Loader(self.text.replace("\t", " "))
         try:
-            return loader.get_single_node()
+            return _Loader(self.text.replace("\t", " ")).get_single_node()
         except yaml.composer.ComposerError as problem:
             mark = problem.problem_mark or problem.context_mark
             what = "This is no YAML that can be read: %s" % problem.problem
@@ -105,12 +104,10 @@ class Source:
             mark = problem.problem_mark or problem.context_mark
             raise self.refusal(mark.index, "This is no YAML that can be read: %s" % problem.problem, MEND_YAML) from problem
         except yaml.reader.ReaderError as problem:
-            raise self.refusal(problem.position, "A character that YAML does not allow", MEND_YAML) from problem
+            raise self.refusal(problem.position, "A character that YAML does not allow (U+%04X)" % problem.character, MEND_YAML) from problem
         except (yaml.YAMLError, RecursionError, ValueError) as problem:
             said = str(problem).split("\n", maxsplit=1)[0] or "nested too deep"
             raise CannotEdit("This is no YAML that can be read: %s" % said, MEND_YAML, 1, 1) from problem
-        finally:
-            loader.dispose()
 
     def _refuse_odd_breaks(self):
         """Readers of YAML do not agree on where a line ends at these."""

@@ -207,6 +207,8 @@ def test_what_stands_already_is_no_change():
     ("services:\n  app:\n    environment:\n  b: &b\n    c: *b\n", 1, 1, "holds itself"),
     ("# made\n# Ansible managed\nservices:\n  app: {}\n", 2, 1, "kept by something else"),
     ("services:\n  app: {}\n# \u2028 x\n", 3, 3, "line break"),
+    ("services:\n  app: {}\n# \x07\n", 3, 3, "U+0007"),
+    ("services:\n  app: \udcca\n", 2, 8, "U+DCCA"),
     ("services:\r  app: {}\r", 1, 10, "carriage return"),
     ("services:\n  app:\n    image: *gone\n", 3, 12, "undefined alias"),
 ])
