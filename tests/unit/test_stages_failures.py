@@ -44,7 +44,8 @@ def test_an_item_of_a_loop_is_found():
 
 
 def test_where_no_task_failed_molecule_is_quoted():
-    log = run("s > idempotence", ("Applied", None)) + "\x1b[31mCRITICAL Idempotence test failed because of the following tasks:\n*  => ollama : Applied\x1b[0m\n"
+    log = run("s > idempotence", ("Applied", None))
+    log += "\x1b[31mCRITICAL Idempotence test failed because of the following tasks:\n*  => ollama : Applied\x1b[0m\n"
     assert failures.sentence(log) == "Idempotence test failed because of the following tasks: * => ollama : Applied"
     assert failures.block(log) == ""
 
