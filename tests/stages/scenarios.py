@@ -40,13 +40,29 @@ def incomplete(sequence: list) -> str:
     return "" if sequence[-1] == STEPS[-1] else STEPS[-1]
 
 
+def idle(folder: pathlib.Path, sequence: list) -> list:
+    """Names of files of a scenario that no step of the sequence runs, and steps that run another file than it seems."""
+    # Without a file this step is the one that config.yml gives to all scenarios, and not side_effect.yml of this one.
+    wrong = [step for step in sequence if step == "side_effect"]
+    todo = {path.name for path in folder.glob("*.yml")} - {"molecule.yml", "inventory.yml"}
+    reached = {name for name in todo if any(name in (step.partition(" ")[2], step + ".yml") for step in sequence)}
+    for name in list(reached):
+        text = (folder / name).read_text()
+        reached |= {other for other in todo if other in text}
+    return wrong + sorted(todo - reached)
+
+
 def _sequences_are_complete(names: list) -> None:
     shared = yaml.safe_load((FOLDER / "config.yml").read_text())["scenario"]["test_sequence"]
     for name in names:
         own = yaml.safe_load((FOLDER / name / "molecule.yml").read_text())
-        step = incomplete(own.get("scenario", {}).get("test_sequence", shared))
+        sequence = own.get("scenario", {}).get("test_sequence", shared)
+        step = incomplete(sequence)
         if step:
             raise StageFailed(f"scenario {name}: its test_sequence lacks '{step}', or has it too late")
+        unused = idle(FOLDER / name, sequence)
+        if unused:
+            raise StageFailed(f"scenario {name}: nothing runs {', '.join(unused)}; a side effect is named with its file")
 
 
 def molecule(wanted: list | None = None) -> None:
