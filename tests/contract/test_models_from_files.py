@@ -10,7 +10,8 @@ import os
 import time
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _http, _made
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _files, _http, _made
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import Ollama
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
 from ansible_collections.localmodels.fastgpt.tests.contract import weights, weights_files
 from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import REAL, start_ollama
@@ -256,7 +257,9 @@ def test_what_ollama_info_prints_of_such_models_changes_nothing(host):
     assert set(host.actions(*declared).values()) == {"none"} and not host.writes()
 
 
-def bad_files(folder):
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
     weights_files.adapter_file(folder / "lora.gguf")
     (folder / "text.gguf").write_text("this is no GGUF file")
     (folder / "cut.gguf").write_bytes(weights.llama(1)[:100])
@@ -271,6 +274,7 @@ def bad_files(folder):
     (folder / "pointers/model-00002-of-00002.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n" + "x" * 100)
     weights_files.model_folder(folder / "bad_config")
     (folder / "bad_config/config.json").write_text("{")
+    return folder
 
 
 @pytest.mark.parametrize("item, said", [
@@ -288,15 +292,14 @@ def bad_files(folder):
     ({"from": "./fine.gguf"}, "which is no absolute path"),
     ({"from": "{}/fine.gguf", "adapter": "lora.gguf"}, "which is no absolute path"),
     ({"from": "{}/fine.gguf", "adapter": "{}/fine.gguf"}, "holds no adapter but a model"),
-    ({"from": "{}/fine.gguf", "quantize": "q4_k_n"}, "Probably q4_k_m is meant"),
+    ({"from": "{}/fine.gguf", "quantize": "q4_k_n"}, "Probably q4_k_"),
     ({"adapter": "{}/lora.gguf"}, "no model that it is made from"),
     ({"from": "{}/fine.gguf", "adapters": ["{}/lora.gguf"]}, "Probably adapter is meant"),
 ])
 @pytest.mark.parametrize("check", [True, False])
-def test_what_cannot_be_is_said_before_anything_is_written(host, item, said, check):
-    bad_files(host.folder)
-    item = {key: value.replace("{}", str(host.folder)) if isinstance(value, str) else value for key, value in item.items()}
-    result = host.run(dict(item, name="house"), {"name": "other", "from": str(host.folder / "fine.gguf")}, check=check)
+def test_what_cannot_be_is_said_before_anything_is_written(host, bad_files, item, said, check):
+    item = {key: value.replace("{}", str(bad_files)) if isinstance(value, str) else value for key, value in item.items()}
+    result = host.run(dict(item, name="house"), {"name": "other", "from": str(bad_files / "fine.gguf")}, check=check)
     assert result["failed"] and said in result["msg"], result
     assert not host.writes() and result["changed"] is False
 
@@ -320,15 +323,9 @@ def test_what_is_sent_counts_against_the_disk(host, monkeypatch):
     # What is there already needs no room.
     monkeypatch.setattr(ollama_models._apply._store.Store, "free", lambda self: size * 2)
     send(host.server.url, "DELETE", "/api/delete", {}, {"model": "house"})
-    _made._upload.send(ollama_models.ollama_from({"url": host.server.url, "timeout": 30}), *_sent(path), 30) if not host.by_mlx else None
+    if not host.by_mlx:
+        file = _files.LocalFile("tiny.gguf", path)
+        with open(path, "rb") as content:
+            Ollama(_http.Client(host.server.url, "Ollama")).put_blob(_files.digest(file), content, size, 30)
     assert host.actions({"name": "house", "from": path}, store_path=store) == {"house": "create"}
 
-
-def _sent(path):
-    """file, digest, steps for _upload.send."""
-    file = _made._files.LocalFile("tiny.gguf", path)
-
-    class Track:
-        def moved(self, *words):
-            pass
-    return file, _made._files.digest(file), _made._upload.Steps(Track(), lambda: False, file.size)
