@@ -19,7 +19,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_aiprox
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_direct import Directly
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_fastgpt import FastGPTHops
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_one_api import ByOneAPI, server_of
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_route import AIPROXY, DIRECT, ONE_API, Route, route_of
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_route import AIPROXY, DIRECT, ONE_API, Route, route_of, trouble_in
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_table import verdict
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_walk import Walk
 
@@ -63,7 +63,7 @@ def find_route(project, client, params, inside):
         # A FastGPT that does not answer tells nothing: that is its own hop.
         return Route(AIPROXY if params.get("aiproxy_url") or _shows_aiproxy(client) else None)
     route = route_of(project.app, project.version, project.folder, params["ollamas"])
-    if route.path == ONE_API and project.app.runs():
+    if route.path == ONE_API and project.app.runs() and not trouble_in(route, project.app.network_mode):
         found = inside.get(project.app.container, route.root + "/api/version").json()
         if isinstance(found, dict) and found.get("version") and "success" not in found:
             route.path = DIRECT

@@ -38,7 +38,7 @@ class ModelsAt:
         if stream:
             body["stream"] = True
         read = streamed if stream else completed
-        # One-api hides thoughts, so that a model may seem to say nothing within a few tokens: then it may say all it wants.
+        # one-api hides thoughts, so that a model may seem to say nothing within a few tokens: then it may say all it wants.
         text = self._text(dict(body, **SHORT), key, read) or self._text(body, key, read)
         if not text:
             raise Broken("an empty answer", *cause_of("empty answer", self._route.path))
