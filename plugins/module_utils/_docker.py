@@ -46,7 +46,8 @@ class Docker:
     """The docker command on this host.
 
     run: callable(list of str, cwd=str or None, env=dict or None) -> (rc (int), stdout (str), stderr (str)); raises
-    FileNotFoundError where there is no docker. It takes data=str, the standard input, where somebody gives any. project_dir: the folder in which the operator calls `docker compose`: COMPOSE_FILE and
+    FileNotFoundError where there is no docker. It takes data=str, the standard input, where somebody gives any.
+    project_dir: the folder in which the operator calls `docker compose`: COMPOSE_FILE and
     COMPOSE_PROFILES in its .env count, because every call is made in there.
     """
 

@@ -140,7 +140,7 @@ def test_all_is_well(world, hops):
 
 
 @pytest.mark.parametrize("world", [over_one_api, straight])
-def test_the_key_is_fasts_own_and_is_in_no_list_of_processes(world):
+def test_the_key_is_fastgpts_own_and_is_in_no_list_of_processes(world):
     made = world()
     walk, dummy = made.walk()
     assert set(made.keys) == {KEY} and len(made.fed) == 4
@@ -297,7 +297,7 @@ def test_a_one_api_elsewhere_is_not_asked_from_within():
 def test_a_container_without_curl_and_node_cannot_ask_with_a_key():
     world = over_one_api()
     missing = (127, "", "executable file not found in $PATH")
-    world.keyed = {url: missing for url in world.keyed}
+    world.keyed = dict.fromkeys(world.keyed, missing)
     walk, dummy = world.walk()
     assert [hop["hop"] for hop in walk.hops if hop["status"] == SKIPPED] == [ONE_API_HOPS[n] for n in (2, 6, 7, 8)] and walk.broken is None
 
