@@ -39,6 +39,12 @@ def test_both_languages_have_the_same_chapters_rows_and_links():
 
 
 @pytest.mark.parametrize("name", BOTH)
+def test_each_role_and_module_is_named(name):
+    there = [path.stem for path in (ROOT / "plugins" / "modules").glob("*.py")] + [path.name for path in (ROOT / "roles").iterdir()]
+    assert [one for one in there if "`%s`" % one not in text(name) and "[%s](" % one not in text(name)] == []
+
+
+@pytest.mark.parametrize("name", BOTH)
 def test_each_link_leads_to_a_file(name):
     for link in re.findall(r"\]\(((?!http)[^)#]+)\)|<img [^>]*src=\"([^\"]+)\"", text(name)):
         assert (ROOT / (link[0] or link[1])).exists(), link
