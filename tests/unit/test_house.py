@@ -23,6 +23,8 @@ def rooms():
     """Paths (list of str) that stand at the beginning of a line, and parts of module_utils that stand indented."""
     paths, parts = [], []
     for line in ROOMS:
+        if line.startswith(" " * 5):  # a description that goes on
+            continue
         words = re.split(r"  +", line.strip())[0].split()
         (parts if line.startswith(" ") else paths).extend(word.rstrip(",") for word in words)
     return paths, parts
