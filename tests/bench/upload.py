@@ -100,7 +100,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-upload-") as folder:
         scratch = pathlib.Path(folder)
         file = written(scratch / "bulky.gguf", arguments.size * 1000 * 1000)
-        for number in range(arguments.rounds):
+        for _ in range(arguments.rounds):
             times = []
             for way in ("module", "command"):
                 shutil.rmtree(scratch / "cache", ignore_errors=True)

@@ -11,7 +11,7 @@ import struct
 import tempfile
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _made, _notes, _plan, _report, _upload
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _made, _notes, _report, _upload
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
@@ -232,7 +232,7 @@ def test_what_a_server_of_that_version_cannot_make_is_refused_before_anything_is
 
 def test_room_counts_what_is_sent_and_what_ollama_writes_of_it(tmp_path):
     paths = write(str(tmp_path), {"a.gguf": b"x" * 976, "c/": b"x" * 976})
-    made = [_made.Made(_plan.Wanted(one.name, recipe=one.recipe)) for one in read_wanted([{"name": "m", "from": paths["a.gguf"]}, {"name": "n", "from": paths["c/"]}])]
+    made = [_made.Made(one) for one in read_wanted([{"name": "m", "from": paths["a.gguf"]}, {"name": "n", "from": paths["c/"]}])]
     sizes = [one.size for one in made]
     assert sizes[0] == 1000
     assert _made.room("0.32.15", made, lambda one: 0) == 2 * sum(sizes) + max(sizes)
