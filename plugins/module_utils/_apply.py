@@ -251,7 +251,15 @@ class Run:
         outcome.seconds += self.clock() - began
 
     def _look_again(self):
-        self.found = self.ollama.found()
+        """What was done is not lost from sight because the server restarts just now."""
+        for this_try in range(self.retries + 1):
+            try:
+                self.found = self.ollama.found()
+                break
+            except LocalModelsError as problem:
+                if not problem.passing or this_try == self.retries:
+                    raise
+                self._pause(problem, this_try)
         self._drop_what_is_no_model()
 
     def _prune(self, outcomes):
@@ -359,15 +367,16 @@ class Run:
                 if not problem.passing:
                     break
                 if this_try < retries:
-                    wish = problem.retry_after
-                    self._pause(min(LONGEST_PAUSE, 2 ** (this_try + 1)) if wish is None else min(LONGEST_WISH, math.ceil(wish)))
+                    self._pause(problem, this_try)
                 continue
             outcome.problem, outcome.done = None, True
             return result
         return None
 
-    def _pause(self, seconds):
-        for dummy in range(seconds):
+    def _pause(self, problem, this_try):
+        """Wait after a failed try, longer each time, or as long as the server asks."""
+        wish = problem.retry_after
+        for dummy in range(min(LONGEST_PAUSE, 2 ** (this_try + 1)) if wish is None else min(LONGEST_WISH, math.ceil(wish))):
             if self.progress.abandoned():
                 raise Abandoned("The rest was cancelled, for nobody waits for it any more", "Run again: it resumes")
             self.sleep(1)

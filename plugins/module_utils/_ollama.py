@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _pull, _pull_causes
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import BUSY, LocalModelsError, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import NETWORK_ERRORS, Answer
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found
@@ -21,6 +21,9 @@ _NO_LIMIT = 7 * 24 * 3600
 # Weights are read from the disk before the answer comes; Ollama itself gives up after 5 minutes (OLLAMA_LOAD_TIMEOUT).
 _LOADING = 900
 _UNLOADING = 30
+# A proxy before Ollama may be too busy to pass on a question.
+_TRIES = 3
+_LONGEST_PAUSE = 10
 
 
 _CREATE_MENDS = (
@@ -43,8 +46,8 @@ class CreateFailed(LocalModelsError):
 class Ollama:
     """client: an _http.Client of the server. Methods raise Unreachable and Refused, which name what to do."""
 
-    def __init__(self, client):
-        self.client = client
+    def __init__(self, client, sleep=time.sleep):
+        self.client, self.sleep = client, sleep
 
     def version(self):
         """The running server's version (str), such as 0.32.15."""
@@ -144,19 +147,25 @@ class Ollama:
             answer = self.client.request("POST", "/api/embed", asked, timeout=_LOADING)
         self._json(answer)
 
-    def unload(self, name, sleep=time.sleep):
+    def unload(self, name):
         """Unload a model (str); returns when it is gone from memory. Raises LocalModelsError."""
         self._json(self.client.request("POST", "/api/generate", {"model": name, "keep_alive": 0, "stream": False}))
         mine = ModelName.parse(name)
         for dummy in range(_UNLOADING * 2):
             if all(ModelName.parse(one["name"]) != mine for one in self.running()):
                 return
-            sleep(0.5)
+            self.sleep(0.5)
         raise LocalModelsError("%s is still loaded %d s after Ollama at %s was asked to unload it" % (name, _UNLOADING, self.client.base_url),
                                "A request to it is still being answered: run again later")
 
     def _get(self, path, key):
-        parsed = self._json(self.client.request("GET", path))
+        for this_try in range(_TRIES):
+            answer = self.client.request("GET", path)
+            if answer.status not in BUSY or this_try == _TRIES - 1:
+                break
+            wish = answer.retry_after
+            self.sleep(min(_LONGEST_PAUSE, 2 ** this_try if wish is None else wish))
+        parsed = self._json(answer)
         if key not in parsed:
             raise self._no_ollama("%s without %r" % (sorted(parsed), key))
         return parsed[key]

@@ -24,6 +24,7 @@ from ollama_parts.reply import BARE_JSON, JSON, NDJSON, as_json, as_text, bare, 
 from ollama_parts.store import Missing, Store
 
 STRINGS = {"model": "string", "name": "string"}
+LISTENS_EVERY = 0.2  # seconds between two looks whether a client is still there
 LOCAL_NAMES = ("localhost", "local", "internal")
 BUILT_IN_ORIGINS = r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0)(:\d+)?|(app|file|tauri|vscode-webview|vscode-file)://.*"
 
@@ -168,7 +169,7 @@ class Server:
         if asked.get("stream") is False:
             return await self._last_line(request, lines)
         response = None
-        async for line in _with_error(lines):
+        async for line in _while_heard(request, _with_error(lines)):
             code = line.pop("code", 200)
             if response is None:
                 if "error" in line:
@@ -272,6 +273,24 @@ class Server:
         self.faults.clear()
         self.faults.update(await request.json())
         return as_json(request, self.faults)
+
+
+async def _while_heard(request, lines):
+    """The lines, for as long as the client is there; when it has gone what makes them is cancelled, even between two lines."""
+    coming = lines.__aiter__()
+    while True:
+        line = asyncio.ensure_future(coming.__anext__())
+        while not line.done():
+            await asyncio.wait([line], timeout=LISTENS_EVERY)
+            if not line.done() and (request.transport is None or request.transport.is_closing()):
+                line.cancel()
+                await asyncio.wait([line])
+        if line.cancelled():
+            return
+        try:
+            yield line.result()
+        except StopAsyncIteration:
+            return
 
 
 async def _with_error(lines):
