@@ -59,7 +59,7 @@ corpus: ## every official compose file x path x strategy x kind of Ollama, held 
 bench: ## figures, as ratios measured side by side
 	@tests/prepare all images
 	@$(LAB) up gpu1 box
-	@$(PYTHON) tests/bench/bench.py
+	@$(PYTHON) tests/bench/bench.py; met=$$?; $(PYTHON) tests/bench/upload.py && exit $$met
 
 clean: ## remove everything: containers, networks, volumes, images, .cache, and the Docker engine if it was started here
 	@$(LAB) clean

@@ -10,7 +10,18 @@ import math
 import time
 from urllib.parse import urlsplit
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _capacity, _lanes, _look, _made, _plan, _prune, _pull_causes, _registry, _store, _upload
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import (
+    _capacity,
+    _lanes,
+    _look,
+    _made,
+    _plan,
+    _prune,
+    _pull_causes,
+    _registry,
+    _store,
+    _upload,
+)
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned

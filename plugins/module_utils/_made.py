@@ -147,7 +147,8 @@ def refuse_unfit(version, made):
     says = "%s cannot be made by Ollama %s: " % (made.name.short, version)
     gguf = made.source is None or made.source.kind == _files.GGUF
     if by_mlx and recipe.adapter:
-        raise LocalModelsError(says + "since 0.34.1 it takes no adapters", "Merge the adapter into its base and declare the result by from; nothing was changed")
+        raise LocalModelsError(says + "since 0.34.1 it takes no adapters",
+                               "Merge the adapter into its base and declare the result by from; nothing was changed")
     if by_mlx and recipe.quantize and gguf:
         raise LocalModelsError(says + "since 0.34.1 it quantizes no GGUF", "Quantize the file with llama-quantize of llama.cpp, name the result by from"
                                " and leave out quantize; nothing was changed")
@@ -163,8 +164,9 @@ def refuse_unfit(version, made):
 def room(version, made, is_there):
     """Bytes (int) that the making of models (list of Made) needs on the disk of the store at its peak.
 
-    version: of the server, "" where none answers, which counts the least. is_there: function that says of a Made how many bytes of its files are in the store. What is sent stays until the next start of
-    Ollama. Until 0.34.0 GGUF is written anew: what comes of it, and while it is being written a second copy. MLX writes safetensors anew once.
+    version: of the server, "" where none answers, which counts the least. is_there: function that says of a Made how many bytes of its
+    files are in the store. What is sent stays until the next start of Ollama. Until 0.34.0 GGUF is written anew: what comes of it, and while
+    it is being written a second copy. MLX writes safetensors anew once.
     """
     by_mlx = not version or parsed_version(version) >= _BY_MLX
     stays = written = 0

@@ -198,7 +198,8 @@ def plan(found, wanted, manifests=None, differences=None, running=()):
 
     found: list of Found. wanted: list of Wanted. manifests: {ModelName.key: _registry.Manifest} of what the registry was
     asked for; a model that is not in there could not be asked for. differences: {ModelName.key: list of (key, is, should be)} of
-    models that are there and made from others that are there, or from files; None instead where nobody knows. running: _memory.Running, or () where nobody has to be loaded or not.
+    models that are there and made from others that are there, or from files; None instead where nobody knows. running: _memory.Running,
+    or () where nobody has to be loaded or not.
     """
     held = {one.name.key: one for one in found}
     manifests = manifests or {}

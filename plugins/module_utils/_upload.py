@@ -16,6 +16,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 
 _PIECE = 1 << 20
+_LOOK_EVERY = 0.2  # seconds
 
 
 class Steps:
@@ -45,7 +46,7 @@ class Steps:
     def look(self, dummy=0):
         """Called for each piece that is read or sent, so it looks at the clock first. Raises Abandoned."""
         now = time.monotonic()
-        if now - self._looked < 0.2:
+        if now - self._looked < _LOOK_EVERY:
             return
         self._looked = now
         self._track.moved(self, self._status)

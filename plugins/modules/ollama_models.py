@@ -61,9 +61,10 @@ options:
       - C(insecure) says that the registry of this model speaks plain HTTP.
       - C(from) names a model that this one is made from, which is declared with it, and comes first. Or it is the absolute path of a GGUF
         file or of a folder of safetensors (with C(config.json)), as the host sees it that runs the module. Of a GGUF file in parts
-        any of them stands for all; a folder may also hold GGUF files that belong together, such as a model and its projector. C(system), C(template), C(parameters)
-        (a map), C(license) (a text, or a list of them) and C(messages) (a list of maps with C(role) and C(content)) make the difference.
-        What is left out or empty is the base's; licenses are added to the base's. With V(latest) the base is the latest.
+        any of them stands for all; a folder may also hold GGUF files that belong together, such as a model and its projector. C(system),
+        C(template), C(parameters) (a map), C(license) (a text, or a list of them) and C(messages) (a list of maps with C(role) and
+        C(content)) make the difference. What is left out or empty is the base's; licenses are added to the base's. With V(latest) the
+        base is the latest.
       - C(adapter) is the absolute path of a LoRA adapter for C(from), a GGUF file or a folder of safetensors (with
         C(adapter_config.json)). Ollama takes one, and since 0.34.1 none.
       - C(quantize) makes smaller weights. Until 0.34.0 Ollama quantizes F16 and BF16 from GGUF or safetensors to V(q4_K_M), V(q4_K_S), V(q8_0), V(f16) or

@@ -30,8 +30,8 @@ def safetensors(tensors):
     return struct.pack("<Q", len(text)) + text + data
 
 
-def model_folder(folder, seed=1, padding=0):
-    """Write a chat model of about 123,000 parameters, as safetensors in two files. padding: numbers more in a tensor that nobody needs."""
+def model_folder(folder, seed=1):
+    """Write a chat model of about 123,000 parameters, as safetensors in two files."""
     chance = random.Random(seed)
 
     def matrix(*shape):
@@ -48,8 +48,6 @@ def model_folder(folder, seed=1, padding=0):
         second[name + "mlp.up_proj.weight"] = matrix(FEED_FORWARD, WIDTH)
         second[name + "mlp.down_proj.weight"] = matrix(WIDTH, FEED_FORWARD)
         second[name + "input_layernorm.weight"] = second[name + "post_attention_layernorm.weight"] = ones
-    if padding:
-        second["model.layers.0.self_attn.rotary_emb.inv_freq"] = ((padding,), [0.5] * padding)
     words = ["<unk>", "<s>", "</s>"] + ["w%d" % number for number in range(3, VOCABULARY)]
     tokenizer = {"version": "1.0", "added_tokens": [{"id": number, "content": words[number], "special": True} for number in range(3)],
                  "pre_tokenizer": {"type": "Sequence", "pretokenizers": []},

@@ -83,3 +83,47 @@ def test_a_server_may_ask_to_wait_until_a_time():
 def test_what_is_busy_may_pass(status, passing):
     refused = Client("http://h", "Ollama").refused(Answer(status, {"retry-after": "7"}, b""))
     assert (refused.passing, refused.retry_after) == (passing, 7)
+
+
+class Endless:
+    """A body of `size` bytes that is sent in large pieces. `sent`: bytes so far."""
+
+    def __init__(self, size):
+        self.left, self.sent = size, 0
+
+    def read(self, dummy=-1):
+        piece = b"x" * min(1 << 20, self.left)
+        self.left -= len(piece)
+        self.sent += len(piece)
+        return piece
+
+
+def test_a_server_that_answers_before_it_has_the_whole_body_is_heard():
+    def refuse(listener):
+        connection = listener.accept()[0]
+        connection.recv(100000)
+        said = b'{"error":"no space left on device"}'
+        connection.sendall(b"HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(said) + said)
+        connection.shutdown(socket.SHUT_WR)
+        for dummy in range(3):
+            connection.recv(1 << 20)
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse, args=(listener,), daemon=True)
+        thread.start()
+        body, client = Endless(1 << 30), Client("http://127.0.0.1:%d" % listener.getsockname()[1], "Ollama")
+        answer = client.request("POST", "/x", body, {"Content-Length": str(1 << 30)})
+        thread.join(10)
+    assert (answer.status, answer.json()) == (500, {"error": "no space left on device"}) and body.sent < 1 << 28
+
+
+def test_a_server_that_cuts_an_upload_without_a_word_is_unreachable():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=lambda: listener.accept()[0].close(), daemon=True)
+        thread.start()
+        client = Client("http://127.0.0.1:%d" % listener.getsockname()[1], "Ollama")
+        with pytest.raises(Unreachable) as caught:
+            client.request("POST", "/x", Endless(1 << 26), {"Content-Length": str(1 << 26)})
+        thread.join(10)
+    assert caught.value.passing

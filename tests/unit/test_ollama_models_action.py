@@ -32,7 +32,7 @@ class Action(action_plugin.ActionModule):
         self._task = SimpleNamespace(**dict(dict(check_mode=check, async_val=0, args={"models": ["x"]}, delegate_to=None, no_log=False), **task))
         self._connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"), has_native_async=False)
         self.planned, self.real, self.polls = planned, real, list(polls)
-        self.calls, self.commands = [], []
+        self.calls, self.commands, self.remembered = [], [], []
         self.finished = True
 
     def _early_needs_tmp_path(self):
@@ -48,6 +48,8 @@ class Action(action_plugin.ActionModule):
             self.progress_path = module_args.get("progress_path")
             return dict(JOB)
         assert "progress_path" not in module_args
+        if self._task.check_mode:
+            self.remembered.append(module_args.get("remember", False))
         return dict(self.planned if self._task.check_mode else self.real)
 
     def _low_level_execute_command(self, cmd, sudoable=True):
@@ -92,6 +94,24 @@ def test_what_cannot_be_is_one_call(shown):
     action = Action({"failed": True, "msg": "no such model", "changed": False})
     assert run(action)["msg"] == "no such model"
     assert action.calls == ["check"]
+
+
+def test_an_upload_is_watched_and_a_creation_that_sends_nothing_is_not(shown):
+    sends = {"changed": True, "reachable": True, "models": [{"action": "create", "bytes": 5}], "actions": []}
+    action = Action(sends, sends, ["\nended\n"])
+    run(action)
+    assert action.calls == ["check", "real job", "status"]
+    plain = dict(sends, models=[{"action": "create", "bytes": 0}])
+    action = Action(plain, plain)
+    run(action)
+    assert action.calls == ["check", "real"]
+
+
+def test_digests_that_the_first_look_read_are_noted_unless_the_user_asked_for_check_mode(shown):
+    for check in (True, False):
+        action = Action(answer("none"), check=check)
+        run(action)
+        assert action.remembered == [not check]
 
 
 def test_deletions_need_no_watching(shown):

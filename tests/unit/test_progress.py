@@ -168,3 +168,19 @@ def test_a_line_names_four_models_at_most(tmp_path, clock):
     for number in range(6):
         progress.start("m%d" % number, 0)
     assert _progress.line("h", written(progress)) == "h: 6 of 9 models: m0 starting, m1 starting, m2 starting, m3 starting, ..."
+
+
+def test_an_upload_is_told_as_a_pull_is_and_waits_for_no_registry(tmp_path):
+    class Sent:
+        completed, total, fetched = 0, 100 * 1000 * 1000, 0
+
+    clock = Clock()
+    progress = _progress.Progress(str(tmp_path / "p"), 1, clock)
+    track = progress.start("house", Sent.total)
+    clock.now += 2
+    track.moved(Sent, "reading")
+    assert _progress.line("h", written(progress)) == "h: house, 0 %, 0 B of 100.0 MB, reading"
+    Sent.completed = Sent.fetched = 50 * 1000 * 1000
+    clock.now += 5
+    track.moved(Sent, "uploading tiny.gguf")
+    assert _progress.line("h", written(progress)) == "h: house, 50 %, 50.0 MB of 100.0 MB, 10.0 MB/s, 5 s left, uploading tiny.gguf"

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
+import pathlib
 import sys
 import time
 
@@ -28,7 +30,7 @@ def version_of(program):
 def main(words, program):
     """Run one command; returns the exit code."""
     commands = {"serve": serve, "start": serve, "list": show_list, "ls": show_list, "ps": show_loaded, "pull": pull, "rm": remove,
-                "cp": copy, "show": show, "stop": stop}
+                "cp": copy, "show": show, "stop": stop, "create": create}
     try:
         if words[:1] in (["--version"], ["-v"]):
             return show_version(version_of(program))
@@ -159,6 +161,27 @@ def pull(arguments, flags, _version):
         raise Failure("Error: " + DOWN) from problem
     if (last or {}).get("status") != "success":
         raise Failure("Error: unexpected EOF")
+    return 0
+
+
+def create(arguments, flags, _version):
+    """create NAME -f FILE, of a Modelfile that is one line: FROM and the path of a GGUF file."""
+    refuse_flags(flags, ("-f",))
+    if len(arguments) != 2:
+        raise Failure("Error: accepts 1 arg(s), received %d" % max(0, len(arguments) - 1))
+    name, path = arguments[0], pathlib.Path(arguments[1]).read_text("utf-8").partition("FROM ")[2].strip()
+    with open(path, "rb") as content:
+        summed = hashlib.sha256()
+        for piece in iter(lambda: content.read(1 << 20), b""):
+            summed.update(piece)
+        digest = "sha256:" + summed.hexdigest()
+        content.seek(0)
+        server = connection()
+        server.request("POST", "/api/blobs/" + digest, body=content, headers={"Content-Length": str(os.path.getsize(path))})
+        answer = server.getresponse()
+        if answer.status >= 400:
+            raise Failure("Error: %s" % json.loads(answer.read())["error"])
+    wanted("POST", "/api/create", {"model": name, "files": {os.path.basename(path): digest}, "stream": False})
     return 0
 
 
