@@ -147,7 +147,9 @@ running:
       description: Bytes of memory it takes.
       type: int
     size_vram:
-      description: How many of them on a GPU.
+      description: >-
+        How many of them on a GPU, as Ollama tells it. On a CPU with a matrix unit (AMX) Ollama counts what lies there as a GPU's, so a
+        server without a GPU may show more than 0.
       type: int
     expires_at:
       description: When it will be unloaded.

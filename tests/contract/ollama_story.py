@@ -9,6 +9,7 @@ import fnmatch
 import http.client
 import json
 import pathlib
+import shutil
 import signal
 import socket
 import threading
@@ -33,7 +34,6 @@ def prepared(story, world):
     download_hooks(story, world)
     store_hooks(story, world)
     story.only_stand_in("needs a full disk", "pull-disk-full*")
-    story.only_stand_in("needs an installation without its native programs", "*-no-llama-*")
     return story
 
 
@@ -257,13 +257,26 @@ def environment_hooks(story, world):
         if not story.real:
             send(story.server.url, "PUT", "/_lab/faults", {}, {})
 
+    complete = story.server.argv
+
     @story.before("*-no-llama-*")
     def without_programs(story, _exchange):
-        send(story.server.url, "PUT", "/_lab/faults", {}, {"no_llama_server": True})
+        if story.real:
+            alone = world.folder / "alone" / "ollama"
+            alone.parent.mkdir(exist_ok=True)
+            shutil.copy2(complete[0], alone)
+            story.server.argv = [str(alone), *complete[1:]]
+            story.server.restart(**story.environment)
+        else:
+            send(story.server.url, "PUT", "/_lab/faults", {}, {"no_llama_server": True})
 
     @story.after("*-no-llama-*")
     def with_programs(story, _exchange, _answer):
-        send(story.server.url, "PUT", "/_lab/faults", {}, {})
+        if story.real:
+            story.server.argv = complete
+            story.server.restart(**story.environment)
+        else:
+            send(story.server.url, "PUT", "/_lab/faults", {}, {})
 
 
 def nameless():

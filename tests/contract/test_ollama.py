@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from ansible_collections.localmodels.fastgpt.tests.contract.wire import Server, 
 
 OLD, NEW, REGISTRY_SIDE = "ollama-0.32.jsonl", "ollama-0.34.jsonl", "ollama-0.32-registry-side.jsonl"
 VERSIONS = {OLD: "0.32.15", NEW: "0.34.4"}
-REAL = os.environ.get("LAB_OLLAMA")
+REAL = os.environ.get("LAB_OLLAMA")  # may hold {version}
 # Where programs were looked for depends on where Ollama lies; the name server's address on the machine; which of two words
 # a server without TLS earns on what it answers to a TLS greeting.
 VOLATILE = ((DIGEST, "<digest>"), (SHORT_DIGEST, "<digest>"), (TIME, "<time>"), (PORT, r"\1:<port>"),
@@ -38,9 +39,14 @@ def progress(line):
 RULES = Rules(said=("error", "message", "status", "done_reason", "type", "finish_reason"), volatile=VOLATILE, progress=progress)
 
 
+def real(version):
+    """Path of the real program that was given for this version."""
+    return REAL.replace("{version}", version)
+
+
 def start_ollama(folder, version):
     """A server of this version with its state below `folder`: wire.Server."""
-    argv = [REAL, "serve"] if REAL else [sys.executable, str(SERVERS / "ollama.py"), "serve"]
+    argv = [real(version), "serve"] if REAL else [sys.executable, str(SERVERS / "ollama.py"), "serve"]
     return Server(argv, folder, env={"OLLAMA_HOST": "127.0.0.1:{port}", "OLLAMA_MODELS": "{state}/models",
                                      "OLLAMA_LAB_VERSION": version}).start()
 
@@ -75,14 +81,16 @@ def stories(world, tmp_path_factory):
 
 @pytest.mark.parametrize("exchange", replay.cases(OLD) + replay.cases(NEW))
 def test_answers_as_recorded(stories, exchange):
-    if REAL and exchange.file != (NEW if real_version() >= "0.34" else OLD):
+    if REAL and exchange.file != (NEW if real_version(exchange.file) >= "0.34" else OLD):
         pytest.skip("LAB_OLLAMA is of another version")
     stories(exchange.file).check(exchange)
 
 
-def real_version():
-    """The version of the program in LAB_OLLAMA, such as 0.32.15."""
-    said = subprocess.run([REAL, "--version"], env={"OLLAMA_HOST": "127.0.0.1:1", "HOME": "/nonexistent"}, capture_output=True, text=True, check=True)
+@functools.lru_cache(maxsize=None)
+def real_version(file):
+    """The version of the program that LAB_OLLAMA gives for this transcript, such as 0.32.15."""
+    said = subprocess.run([real(VERSIONS[file]), "--version"], env={"OLLAMA_HOST": "127.0.0.1:1", "HOME": "/nonexistent"},
+                          capture_output=True, text=True, check=True)
     return said.stdout.split()[-1]
 
 
@@ -111,12 +119,14 @@ def seen_by_registry(world, tmp_path_factory):
 def test_asks_the_registry_as_recorded(seen_by_registry, number):
     recorded = registry_side()
     assert len(seen_by_registry) == len(recorded)
-    assert request_words(seen_by_registry[number]) == request_words(recorded[number])
+    asks = real_version(OLD) if REAL else VERSIONS[OLD]
+    assert request_words(seen_by_registry[number], asks) == request_words(recorded[number], VERSIONS[OLD])
 
 
-def request_words(line):
-    """A request without what is free: digests, ports, the build of Go, the sizes of layers."""
-    headers = {name: re.sub(r"go1[.\d]+", "go", re.sub(r"bytes=0-\d+", "bytes=0-<last>", value)) for name, value in line["headers"].items()}
+def request_words(line, version):
+    """A request without what is free: digests, ports, the build of Go, the sizes of layers, and the version (str) that asks."""
+    headers = {name: re.sub(r"go1[.\d]+", "go", re.sub(r"bytes=0-\d+", "bytes=0-<last>", value)).replace("ollama/%s " % version, "ollama/<version> ")
+               for name, value in line["headers"].items()}
     words = {**line, "headers": headers}
     words.pop("id", None)
     return json.loads(PORT.sub(r"\1:<port>", DIGEST.sub("<digest>", json.dumps(words))))

@@ -12,8 +12,9 @@
     lab.py stop-engine      the Docker engine that was started here (and only that) is stopped
     lab.py clean            all labs of this machine, all images, and the Docker engine started here are gone
 
-LAB_NAME (default: lab) separates several labs. LAB_OLLAMA=/path/to/ollama (and LAB_LLAMA_DIR=/folder/of/llama-server) and
-LAB_AIPROXY=/path/to/aiproxy, LAB_ONE_API=/path/to/one-api put real programs in the place of the stand-ins.
+LAB_NAME (default: lab) separates several labs. LAB_OLLAMA=/path/to/ollama (which may hold {version}; and
+LAB_LLAMA_DIR=/folder/of/llama-server) and LAB_AIPROXY=/path/to/aiproxy, LAB_ONE_API=/path/to/one-api put real programs in the
+place of the stand-ins.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ def exists(tag: str) -> bool:
     return succeeds("docker", "image", "inspect", tag)
 
 
-def real_ollama() -> pathlib.Path | None:
-    return _given("LAB_OLLAMA")
+def real_ollama(version: str) -> pathlib.Path | None:
+    return _given("LAB_OLLAMA", version)
 
 
 def real_aiproxy() -> pathlib.Path | None:
@@ -43,8 +43,9 @@ def real_one_api() -> pathlib.Path | None:
     return _given("LAB_ONE_API")
 
 
-def _given(variable: str) -> pathlib.Path | None:
-    path = os.environ.get(variable)
+def _given(variable: str, version: str = "") -> pathlib.Path | None:
+    """The real program that an environment variable names; {version} in it stands for the version that is asked for."""
+    path = os.environ.get(variable, "").replace("{version}", version)
     if not path:
         return None
     if not os.access(path, os.X_OK):
@@ -132,15 +133,15 @@ def docker_host() -> str:
 def internet() -> str:
     files = _servers()
     files.update({f"tls/{name}": secrets.AUTHORITY / name for name in ("server.crt", "server.key")})
-    if real_ollama():
-        files.update(_real_ollama_tree("real/"))
+    for version in RELEASES:
+        files.update(_real_ollama_tree(f"real/{version}/", version))
     return _image("internet", {"BASE": base(), "RELEASES": " ".join(RELEASES)}, files)
 
 
 def ollama(version: str) -> str:
     """The image ollama/ollama:VERSION."""
-    if real_ollama():
-        return _image("ollama-real", {"SERVER": server()}, _real_ollama_tree("ollama/"))
+    if real_ollama(version):
+        return _image("ollama-real", {"SERVER": server()}, _real_ollama_tree("ollama/", version))
     return _image("ollama", {"SERVER": server(), "VERSION": version}, {})
 
 
@@ -175,9 +176,11 @@ def _servers() -> dict:
             if path.is_file() and path.suffix != ".pyc"}
 
 
-def _real_ollama_tree(prefix: str) -> dict:
-    """What a release of Ollama holds: bin/ollama, lib/ollama/*; as files of a build context."""
-    real = real_ollama()
+def _real_ollama_tree(prefix: str, version: str) -> dict:
+    """What a real release of Ollama holds: bin/ollama, lib/ollama/*; as files of a build context. {} where none was given."""
+    real = real_ollama(version)
+    if not real:
+        return {}
     files = {prefix + "bin/ollama": real}
     library = pathlib.Path(os.environ.get("LAB_LLAMA_DIR") or real.parent.parent / "lib" / "ollama")
     for path in sorted(library.rglob("*")):

@@ -30,13 +30,15 @@ CHAT_TEMPLATE = """{{- if .System }}{{ .System }}
 {{ end }}{{- if .Tools }}Tools: {{ .Tools }}
 {{ end }}{{- range .Messages }}{{ .Role }}: {{ .Content }}
 {{ end }}assistant: """
+# Weights that are random never say that the answer is over: a real Ollama would talk until the context is full.
+PARAMETERS = '{"num_predict": 24}'
 GENERATOR = LAB / "make_gguf.py"
 REGISTRY = LAB / "servers" / "registry.py"
 
 
 def ensure() -> pathlib.Path:
     """The folder that the model registry serves. Made once."""
-    recipe = repr((sorted(MODELS.items()), CHAT_TEMPLATE)).encode() + GENERATOR.read_bytes() + REGISTRY.read_bytes()
+    recipe = repr((sorted(MODELS.items()), CHAT_TEMPLATE, PARAMETERS)).encode() + GENERATOR.read_bytes() + REGISTRY.read_bytes()
     folder = CACHE / f"models-{hashlib.sha256(recipe).hexdigest()[:12]}"
     with lock("models"):
         if not folder.exists():
@@ -58,8 +60,8 @@ def _add(python: str, folder: pathlib.Path, name: str, recipe: tuple) -> None:
         run(python, str(GENERATOR), str(file), str(seed), "f16", architecture)
         if size:
             os.truncate(file, size)  # readers of GGUF ignore what follows the last tensor
-        template = ("--template", CHAT_TEMPLATE) if architecture == "llama" else ()
-        run(python, str(REGISTRY), "add", str(folder), name, str(file), "--license", "Made for tests.", *template)
+        talks = ("--template", CHAT_TEMPLATE, "--params", PARAMETERS) if architecture == "llama" else ()
+        run(python, str(REGISTRY), "add", str(folder), name, str(file), "--license", "Made for tests.", *talks)
 
 
 def _python_with_gguf() -> str:
