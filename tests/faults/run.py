@@ -20,17 +20,10 @@ import tempfile
 import time
 import traceback
 
-CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from stages import common
+
 AT_ONCE = 10  # cases: they wait far more than they work
-
-
-def find_collection():
-    """The checkout is imported by the collection's name."""
-    from ansible.utils.collection_loader import _collection_finder
-    sys.path.insert(0, str(CHECKOUT / "tests"))
-    from stages import common
-    common.link_checkout()
-    _collection_finder._AnsibleCollectionFinder(paths=[str(common.COLLECTIONS)])._install()
 
 
 def worker(todo, done):
@@ -87,7 +80,7 @@ def main():
     parser.add_argument("--at-once", type=int, default=int(os.environ.get("FAULTS_AT_ONCE", AT_ONCE)))
     parser.add_argument("--module", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    find_collection()
+    common.find_collection()
     if asked.module:
         from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_models
         from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args
