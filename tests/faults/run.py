@@ -15,6 +15,8 @@ import json
 import multiprocessing
 import os
 import pathlib
+import queue
+import signal
 import sys
 import tempfile
 import time
@@ -24,13 +26,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from stages import common
 
 AT_ONCE = 10  # cases: they wait far more than they work
+LONGEST = 300  # seconds in which some case must end
 
 
 def worker(todo, done):
     """Play cases in a world of its own until there are no more."""
-    from ansible_collections.localmodels.fastgpt.tests.faults.world import World
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # its servers end with it
     world = None
     try:
+        from ansible_collections.localmodels.fastgpt.tests.faults.world import World
         world = World(pathlib.Path(tempfile.mkdtemp(prefix="faults-"))).start()
         for number, case in iter(todo.get, None):
             began = time.monotonic()
@@ -58,7 +62,13 @@ def campaign(found, at_once):
         one.start()
     failed, faults, ended = [], collections.Counter(), 0
     while ended < len(workers):
-        answer = done.get()
+        try:
+            answer = done.get(timeout=LONGEST)
+        except queue.Empty:
+            print("FAILED no case ended for %d s" % LONGEST)
+            for one in workers:
+                one.terminate()
+            break
         if answer is None:
             ended += 1
             continue

@@ -34,7 +34,7 @@ class Server:
 
     def __init__(self, settings, version, loopback):
         self.settings, self.version, self.loopback = settings, version, loopback
-        self.modern = tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= (0, 34)
+        self.modern = tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= (0, 34)  # in creating 0.34.1 and later
         self.store = Store(settings.models)
         self.loaded = Loaded(settings.keep_alive, settings.context_length)
         self.faults = {}
@@ -156,7 +156,8 @@ class Server:
         return await self.lines(request, asked, self.puller.pull(name, asked.get("insecure") or False))
 
     async def create(self, request):
-        fields = {**STRINGS, "from": "string", "files": "map[string]string", "template": "string", "system": "string",
+        fields = {**STRINGS, "from": "string", "files": "map[string]string", "adapters": "map[string]string", "quantize": "string",
+                  "template": "string", "system": "string",
                   "parameters": "map[string]interface {}", "messages": "[]api.Message", "stream": "bool"}
         asked = go.bind(await request.read(), "CreateRequest", fields)
         name = self.store.existing(create.check(asked, self.modern))
@@ -233,12 +234,25 @@ class Server:
         if path.exists():
             return empty(request, 200)
         try:
-            digest, _fresh = self.store.add(await request.read())
+            digest = await self.store.receive(self._pieces(request), self.faults.get("disk_full"))
+        except ConnectionError:
+            raise  # the client has gone
         except OSError as problem:
-            raise go.Refusal(500, go.os_error(problem)) from problem
+            raise go.Refusal(500, go.os_error(problem, "write")) from problem
         if digest != request["last"]:
             raise go.Refusal(400, "digest mismatch, expected %s, got %s" % (go.quoted(request["last"]), go.quoted(digest)))
         return empty(request, 201)
+
+    async def _pieces(self, request):
+        """The body as it comes; with the switch cut_upload the connection breaks, once, when that many bytes have come."""
+        come = 0
+        async for piece in request.content.iter_chunked(1 << 20):
+            come += len(piece)
+            if come > self.faults.get("cut_upload", come):
+                del self.faults["cut_upload"]
+                request.transport.abort()
+                raise ConnectionResetError
+            yield piece
 
     async def v1_models(self, request):
         found = [{"id": model.name.short, "object": "model", "created": int(model.modified), "owned_by": model.name.namespace}
@@ -254,7 +268,8 @@ class Server:
         return as_json(request, self.faults)
 
     async def put_faults(self, request):
-        """Switches of the lab: no_llama_server (the native programs are missing), disk_full (bytes a blob may have), no_dns."""
+        """Switches of the lab: no_llama_server (the native programs are missing), disk_full (bytes a blob may have), no_dns,
+        cut_upload (bytes after which the next upload breaks)."""
         self.faults.clear()
         self.faults.update(await request.json())
         return as_json(request, self.faults)
