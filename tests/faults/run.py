@@ -74,6 +74,8 @@ def campaign(found, at_once):
             continue
         case, wrong, seconds = answer
         faults[case.where, case.fault] += 1
+        if sum(faults.values()) % 100 == 0:
+            print("%d of %d cases" % (sum(faults.values()), len(found)), flush=True)
         if wrong:
             failed.append(case.name)
             print("FAILED %s (%.0f s)\n    %s" % (case.name, seconds, "\n    ".join(wrong)), flush=True)
