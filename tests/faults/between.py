@@ -84,7 +84,7 @@ class _Forward(http.server.BaseHTTPRequestHandler):
         if hit:
             self._answer(fault.answer["status"], fault.answer.get("headers", {}), fault.answer.get("body", "").encode())
             return
-        began = time.monotonic()
+        began = self.last = time.monotonic()
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.target, timeout=300)
         with self.server.lock:
             self.server.open += 1
@@ -107,7 +107,7 @@ class _Forward(http.server.BaseHTTPRequestHandler):
             with self.server.lock:
                 self.server.open -= 1
                 if model:
-                    self.server.pulls.append((model, began, time.monotonic()))
+                    self.server.pulls.append((model, began, self.last))
 
     do_GET = do_POST = do_DELETE = do_HEAD = forward
 
@@ -128,6 +128,7 @@ class _Forward(http.server.BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for raw in answer:
+            self.last = time.monotonic()  # before the module can have seen it, and begun the next pull
             self._maybe_hurt(raw, model)
             if self.ended:
                 return
