@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 RUN := $(PYTHON) tests/run.py
 LAB := python3 tests/lab/lab.py
 
-.PHONY: help demo test lint unit contract sanity package build molecule lab lab-down corpus bench clean
+.PHONY: help demo test lint unit contract faults sanity package build molecule lab lab-down corpus bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -16,9 +16,9 @@ help: ## list the targets
 demo: ## from nothing to an answer: Ollama, a model, FastGPT's compose project and the hop table, on one host of the lab
 	@tests/lab/demo/demo
 
-test: ## every test: lint, sanity, unit, contract, package, molecule (a table at the end)
+test: ## every test: lint, sanity, unit, contract, faults, package, molecule (a table at the end)
 	@tests/prepare all images
-	@$(RUN) lint sanity unit contract package molecule
+	@$(RUN) lint sanity unit contract faults package molecule
 
 lint: venv ## ansible-lint (production), yamllint, ruff
 	@$(RUN) lint
@@ -28,6 +28,9 @@ unit: venv ## pure logic, seconds
 
 contract: venv ## every recorded exchange of a real server
 	@$(RUN) contract
+
+faults: venv ## each fault at each moment of a pull, on loopback; LAB_OLLAMA=/path/to/ollama against a real one
+	@$(RUN) faults
 
 sanity: venv ## ansible-test sanity
 	@$(RUN) sanity

@@ -19,6 +19,7 @@ STAGES = {
     "lint": quick.lint,
     "unit": quick.unit,
     "contract": quick.contract,
+    "faults": quick.faults,
     "sanity": sanity.sanity,
     "package": package.package,
     "molecule": scenarios.molecule,

@@ -202,7 +202,7 @@ class Run:
         """Do it. A model that fails does not keep the others from being pulled; look into `outcomes` for problems.
 
         Deletions come first, for they make room; then the pulls, several at a time; then what is made of them.
-        Raises LocalModelsError if nobody waits any more, or the server does not say afterwards what it holds.
+        Raises Abandoned if nobody waits any more.
         """
         todo = [outcome for outcome in self.outcomes if outcome.action.verb != "none"]
         try:
@@ -210,7 +210,7 @@ class Run:
             self._pull_all([outcome for outcome in todo if outcome.action.pulls])
             self._each([outcome for outcome in todo if outcome.action.creates])
             if todo:
-                self._look_again()
+                self._look_again(todo)
             self._prune([outcome for outcome in todo if outcome.action.verb == "prune"])
             # Unloading comes first, for it makes room in memory.
             for memory in ("unload", "load"):
@@ -250,16 +250,21 @@ class Run:
             self._delete(outcome)
         outcome.seconds += self.clock() - began
 
-    def _look_again(self):
-        """What was done is not lost from sight because the server restarts just now."""
+    def _look_again(self, todo):
+        """What the server holds now. A restart just now is waited for; where it stays away nobody knows what became of the models."""
         for this_try in range(self.retries + 1):
             try:
                 self.found = self.ollama.found()
                 break
             except LocalModelsError as problem:
-                if not problem.passing or this_try == self.retries:
-                    raise
-                self._pause(problem, this_try)
+                if problem.passing and this_try < self.retries:
+                    self._pause(problem, this_try)
+                    continue
+                for outcome in todo:
+                    if not outcome.problem:
+                        outcome.done = False
+                        outcome.problem = _of_model(outcome.action.shown, "may be as declared or not", problem)
+                return
         self._drop_what_is_no_model()
 
     def _prune(self, outcomes):
@@ -363,7 +368,7 @@ class Run:
             except Abandoned:
                 raise
             except LocalModelsError as problem:
-                outcome.problem = problem
+                outcome.problem = _of_model(outcome.action.shown, "could not be pulled" if outcome.action.pulls else "could not be made", problem)
                 if not problem.passing:
                     break
                 if this_try < retries:
@@ -397,6 +402,15 @@ class Run:
             else:
                 continue
             outcome.done, outcome.problem = False, _pull_causes.PullFailed(outcome.action.shown, cause, "")
+
+
+def _of_model(name, what, problem):
+    """A LocalModelsError that names the model (str): `problem` itself where it does; what is said of the server as a whole does not."""
+    if name in problem.what:
+        return problem
+    named = LocalModelsError("%s %s: %s" % (name, what, problem.what), problem.mend)
+    named.passing, named.retry_after = problem.passing, problem.retry_after
+    return named
 
 
 def _amount(size, fetched, seconds):

@@ -190,6 +190,9 @@ class Ollama:
                             " URL, or let the proxy before it send Host: localhost:11434")
         if answer.status in (401, 407):
             return self.client.refused(answer, None, "Something before Ollama asks for credentials, which Ollama itself never does")
+        if answer.status in BUSY:
+            return self.client.refused(answer, None, "Something before Ollama is too busy, or does not reach it: look at the log of that"
+                                                     " proxy, and whether Ollama runs")
         if answer.status in (404, 405) or answer.json() is None:
             return self.client.refused(answer, None, "Check whether Ollama itself listens at this address, and its version")
         return self.client.refused(answer)

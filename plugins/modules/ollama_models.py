@@ -148,6 +148,9 @@ notes:
   - What models were made from Ollama does not tell. The module remembers it, with the digests of files, in C(localmodels.fastgpt) below C($XDG_CACHE_HOME)
     or C(~/.cache) of the user it runs as. With that a run in which nothing changes reads no file. A file whose size, times or inode have
     changed is read again. Where the notes are missing each file is read, and its model made again once, which gives the same model, so no change is reported.
+  - Two plays that pull to the same server at the same time do not know of each other. Ollama joins pulls of the same layer, and can crash
+    when one of them ends early (ollama issue 17370). Such a pull is tried again like any other that was cut, but it is better to run
+    one play at a time for a server.
   - The module runs on the managed host, beside Ollama. To reach a server from somewhere else, such as one on Windows, set O(url) and use
     C(delegate_to).
 """

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ratios, measured side by side in one run against hosts of the lab over SSH.
 
-    bench.py [--rounds N] [NAME..]      NAME: models, role_host, role_docker, pull (default: all)
+    bench.py [--rounds N] [NAME..]      NAME: models, role_host, role_docker, pull, and of local.py requests, requests_latest,
+                                        models_local, slow_registry (default: all)
 
 Each row times two ways of reaching the same end, in turn (A B A B ...), and prints the median of the ratios of the pairs:
 a pair shares whatever else the machine was doing. The goals are the project's own; a missed one ends with status 1.
@@ -20,6 +21,8 @@ import subprocess
 import sys
 import time
 
+import local
+
 HERE = pathlib.Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 INVENTORY = CHECKOUT / ".cache" / "lab" / os.environ.get("LAB_NAME", "lab") / "inventory.yml"
@@ -27,7 +30,7 @@ INVENTORY = CHECKOUT / ".cache" / "lab" / os.environ.get("LAB_NAME", "lab") / "i
 
 def play(name: str, host: str, **variables) -> float:
     """Run a playbook of this folder and return its wall time in seconds."""
-    command = [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", str(INVENTORY), "-l", host,
+    command = [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), *(("-i", str(INVENTORY)) if host != "localhost" else ()), "-l", host,
                "-e", json.dumps(variables), str(HERE / f"{name}.yml")]
     environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".cache" / "collections"),
                    "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "false"}
@@ -44,8 +47,8 @@ def play(name: str, host: str, **variables) -> float:
 class Row:
     """One comparison. `a` and `b` are callables that return seconds; `goal` is checked against a/b (`most`) or b/a (`least`)."""
 
-    def __init__(self, title, a, b, least=None, most=None, warm=1):
-        self.title, self.a, self.b, self.least, self.most, self.warm = title, a, b, least, most, warm
+    def __init__(self, title, a, b, least=None, most=None, warm=1, needs_lab=True):
+        self.title, self.a, self.b, self.least, self.most, self.warm, self.needs_lab = title, a, b, least, most, warm, needs_lab
 
     def run(self, rounds: int) -> bool:
         for _ in range(self.warm):
@@ -91,14 +94,20 @@ def pulled(host: str, way: str) -> float:
 
 
 def main() -> int:
-    known = rows()
+    of_loopback, stop = local.rows(Row, play)
+    known = {**rows(), **of_loopback}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    play("prepare", "gpu1,box")
+    wanted = [known[name] for name in arguments.names or known]
+    if any(row.needs_lab for row in wanted):
+        play("prepare", "gpu1,box")
     print(f"{'':<66} {'ours':>10} {'other':>10}   ratio (least..most)", flush=True)
-    met = [known[name].run(arguments.rounds) for name in arguments.names or known]
+    try:
+        met = [row.run(arguments.rounds) for row in wanted]
+    finally:
+        stop()
     return 0 if all(met) else 1
 
 

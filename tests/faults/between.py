@@ -29,13 +29,13 @@ def rank(line):
 
 
 class Between(http.server.ThreadingHTTPServer):
-    """Forwards to `target` (port of 127.0.0.1). `pulls`: list of (model, from, to). fault: Fault or None."""
+    """Forwards to `target` (port of 127.0.0.1). `asked`: list of "METHOD /path"; `pulls`: list of (model, from, to). fault: Fault or None."""
 
     daemon_threads = True
 
     def __init__(self, target):
         super().__init__(("127.0.0.1", 0), _Forward)
-        self.target, self.fault, self.pulls, self.open, self.resets = target, None, [], 0, set()
+        self.target, self.fault, self.asked, self.pulls, self.open, self.resets = target, None, [], [], 0, set()
         self.lock = threading.Lock()
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -78,12 +78,13 @@ class _Forward(http.server.BaseHTTPRequestHandler):
         if self.path == "/api/pull":
             model = json.loads(body)["model"]
         with self.server.lock:
+            self.server.asked.append("%s %s" % (self.command, self.path))
             hit = fault and fault.answer and fault.path == self.path and fault.model in ("", model) \
                 and (not fault.after_pull or self.server.pulls) and fault.take()
         if hit:
             self._answer(fault.answer["status"], fault.answer.get("headers", {}), fault.answer.get("body", "").encode())
             return
-        began = time.monotonic()
+        began = self.last = time.monotonic()
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.target, timeout=300)
         with self.server.lock:
             self.server.open += 1
@@ -106,7 +107,7 @@ class _Forward(http.server.BaseHTTPRequestHandler):
             with self.server.lock:
                 self.server.open -= 1
                 if model:
-                    self.server.pulls.append((model, began, time.monotonic()))
+                    self.server.pulls.append((model, began, self.last))
 
     do_GET = do_POST = do_DELETE = do_HEAD = forward
 
@@ -127,6 +128,7 @@ class _Forward(http.server.BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for raw in answer:
+            self.last = time.monotonic()  # before the module can have seen it, and begun the next pull
             self._maybe_hurt(raw, model)
             if self.ended:
                 return
@@ -168,6 +170,7 @@ class _Forward(http.server.BaseHTTPRequestHandler):
             if reset:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.server.resets.add(self.connection)
+                self.connection.shutdown(socket.SHUT_RD)  # wakes the thread that listens: with it the connection would stay
             else:
                 self.connection.shutdown(socket.SHUT_RDWR)
         except OSError:

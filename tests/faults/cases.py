@@ -83,7 +83,7 @@ AT_BYTES = {
     "cut at the last bytes": ({"cut_after": WEIGHTS - 1}, "ok", "ok"),
     "stalls at the first bytes": ({"stall_after": 0}, "ok", STALLED), "stalls in the middle": ({"stall_after": WEIGHTS // 2}, "ok", None),
     "stalls at the last bytes": ({"stall_after": WEIGHTS - 1}, "ok", None), "wrong bytes": ({"wrong_bytes": True}, "ok", WRONG),
-    "a trickle": ({"rate": 1}, None, STALLED),
+    "slow bytes": ({"rate": WEIGHTS // 3}, None, "ok"),
 }
 # On the way between module and Ollama, and in Ollama: fault -> (once, for good)
 AT_STREAM = {

@@ -15,29 +15,26 @@ import json
 import multiprocessing
 import os
 import pathlib
+import queue
+import signal
 import sys
 import tempfile
 import time
 import traceback
 
-CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from stages import common
+
 AT_ONCE = 10  # cases: they wait far more than they work
-
-
-def find_collection():
-    """The checkout is imported by the collection's name."""
-    from ansible.utils.collection_loader import _collection_finder
-    sys.path.insert(0, str(CHECKOUT / "tests"))
-    from stages import common
-    common.link_checkout()
-    _collection_finder._AnsibleCollectionFinder(paths=[str(common.COLLECTIONS)])._install()
+LONGEST = 300  # seconds in which some case must end
 
 
 def worker(todo, done):
     """Play cases in a world of its own until there are no more."""
-    from ansible_collections.localmodels.fastgpt.tests.faults.world import World
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # its servers end with it
     world = None
     try:
+        from ansible_collections.localmodels.fastgpt.tests.faults.world import World
         world = World(pathlib.Path(tempfile.mkdtemp(prefix="faults-"))).start()
         for number, case in iter(todo.get, None):
             began = time.monotonic()
@@ -65,12 +62,20 @@ def campaign(found, at_once):
         one.start()
     failed, faults, ended = [], collections.Counter(), 0
     while ended < len(workers):
-        answer = done.get()
+        try:
+            answer = done.get(timeout=LONGEST)
+        except queue.Empty:
+            print("FAILED no case ended for %d s" % LONGEST)
+            for one in workers:
+                one.terminate()
+            break
         if answer is None:
             ended += 1
             continue
         case, wrong, seconds = answer
         faults[case.where, case.fault] += 1
+        if sum(faults.values()) % 100 == 0:
+            print("%d of %d cases" % (sum(faults.values()), len(found)), flush=True)
         if wrong:
             failed.append(case.name)
             print("FAILED %s (%.0f s)\n    %s" % (case.name, seconds, "\n    ".join(wrong)), flush=True)
@@ -87,7 +92,7 @@ def main():
     parser.add_argument("--at-once", type=int, default=int(os.environ.get("FAULTS_AT_ONCE", AT_ONCE)))
     parser.add_argument("--module", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    find_collection()
+    common.find_collection()
     if asked.module:
         from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_models
         from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args

@@ -48,3 +48,10 @@ def link_checkout() -> None:
         return
     link.unlink(missing_ok=True)
     link.symlink_to(CHECKOUT)
+
+
+def find_collection() -> None:
+    """This process imports the checkout by the collection's name."""
+    from ansible.utils.collection_loader import _collection_finder
+    link_checkout()
+    _collection_finder._AnsibleCollectionFinder(paths=[str(COLLECTIONS)])._install()

@@ -26,3 +26,8 @@ def unit() -> None:
 def contract() -> None:
     """every recorded exchange with a real server, against our stand-ins and our clients"""
     call(*PYTEST, "tests/contract")
+
+
+def faults() -> None:
+    """each fault at each moment of a pull ends with the declared state or with its message"""
+    call(BIN / "python", "tests/faults/run.py")

@@ -23,6 +23,8 @@ MODELS = {
     "nomic-embed-text:latest": ("bert", 5, 0),
     "lab/tiny-GGUF:F16": ("llama", 7, 0),
     "bulky:200m": ("llama", 6, 200 * MIB),
+    "twin-a:latest": ("llama", 8, 0),
+    "twin-b:latest": ("llama", 8, 0),  # the same layers
     **{f"small-{number:02}:latest": ("llama", 100 + number, 0) for number in range(1, 21)},
 }
 # With room for tools: by this Ollama tells that a model can use them.
