@@ -35,6 +35,7 @@ class Site(Reading):
         or None, "external": [networks that must be there already]}.
         timeout: seconds until everything has to answer. keep: how many backups stay. clock: module `time` or what stands for it.
         """
+        self.docker.refuse_old_compose()
         for name in plan["external"]:
             if not self.docker.network_exists(name):
                 raise LocalModelsError(
