@@ -59,7 +59,9 @@ class Docker:
         """`docker ARGUMENTS...` in the project's folder -> (rc (int), stdout, stderr). env: dict. Raises DockerError."""
         try:
             self.address()
-            rc, out, err = self._run(["docker"] + list(arguments), cwd=self.project_dir, env=options.get("env"))
+            # PWD as a shell has it: a project in a linked folder has the link's name, and not that of the folder behind it.
+            env = dict(options.get("env") or {}, PWD=self.project_dir) if self.project_dir else options.get("env")
+            rc, out, err = self._run(["docker"] + list(arguments), cwd=self.project_dir, env=env)
         except FileNotFoundError as problem:
             raise DockerError("There is no docker command on this host",
                               "FastGPT runs on Docker: install Docker Engine with the compose plugin (version 2.17 or newer) "

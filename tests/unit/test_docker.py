@@ -52,7 +52,14 @@ def test_it_works_in_the_folder_so_that_env_files_count(project):
 def test_other_files_are_named_by_the_variable_so_that_the_same_env_file_counts(project):
     fake = Fake(("config", (0, "{}", "")))
     Docker(fake, project).config(files=["a.yml", "b.yml"])
-    assert fake.env == {"COMPOSE_FILE": "a.yml:b.yml", "COMPOSE_PATH_SEPARATOR": ":"}
+    assert fake.env == {"COMPOSE_FILE": "a.yml:b.yml", "COMPOSE_PATH_SEPARATOR": ":", "PWD": project}
+
+
+def test_a_project_in_a_linked_folder_has_the_links_name(project, tmp_path):
+    (tmp_path / "link").symlink_to(project)
+    fake = Fake(("config", (0, "{}", "")))
+    Docker(fake, str(tmp_path / "link")).config()
+    assert fake.env["PWD"] == str(tmp_path / "link")
 
 
 def test_dollars_come_back_single(project):
