@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-from stages import common, package, quick, sanity, scenarios
+from stages import common, corpus, package, quick, sanity, scenarios
 
 STAGES = {
     "lint": quick.lint,
@@ -21,6 +21,8 @@ STAGES = {
     "contract": quick.contract,
     "sanity": sanity.sanity,
     "package": package.package,
+    "corpus": corpus.corpus,
+    "mutants": corpus.mutants,
     "molecule": scenarios.molecule,
     "install": package.install,
 }
