@@ -199,7 +199,8 @@ def test_a_docker_compose_that_stands_alone(project, said, mend):
         Docker(fake, project, surroundings({"docker-compose": "/usr/bin/docker-compose"})).config()
 
 
-@pytest.mark.parametrize("said, known", [("v2.17.3\n", (2, 17, 3)), ("2.26.1-4", (2, 26, 1)), ("2.40.3-desktop.1", (2, 40, 3)), ("5.0.0", (5, 0, 0)), ("dev", ())])
+@pytest.mark.parametrize("said, known", [
+    ("v2.17.3\n", (2, 17, 3)), ("2.26.1-4", (2, 26, 1)), ("2.40.3-desktop.1", (2, 40, 3)), ("5.0.0", (5, 0, 0)), ("dev", ())])
 def test_versions_of_compose(said, known):
     assert compose_version(said) == known
 

@@ -94,7 +94,8 @@ def test_the_published_port_of_one_api_is_refused():
 
 
 @pytest.mark.parametrize("image, told", [
-    ("ghcr.io/labring/aiproxy:v0.1.1", True), ("a/aiproxy:v0.1.2", True), ("a/aiproxy:v0.1.3", False), ("a/aiproxy:v0.6.5", False), ("a/aiproxy:latest", False)])
+    ("ghcr.io/labring/aiproxy:v0.1.1", True), ("a/aiproxy:v0.1.2", True), ("a/aiproxy:v0.1.3", False), ("a/aiproxy:v0.6.5", False),
+    ("a/aiproxy:latest", False)])
 def test_an_ai_proxy_that_stayed_behind_is_told(image, told):
     config = copy.deepcopy(load(LIST_STYLE))
     config["services"]["aiproxy"]["image"] = image
