@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 RUN := $(PYTHON) tests/run.py
 LAB := python3 tests/lab/lab.py
 
-.PHONY: help demo test lint unit contract faults sanity package build molecule lab lab-down corpus bench clean
+.PHONY: help demo test lint unit contract faults sanity package build molecule lab lab-down corpus mutants bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -16,9 +16,9 @@ help: ## list the targets
 demo: ## from nothing to an answer: Ollama, a model, FastGPT's compose project and the hop table, on one host of the lab
 	@tests/lab/demo/demo
 
-test: ## every test: lint, sanity, unit, contract, faults, package, molecule (a table at the end)
+test: ## every test: lint, sanity, unit, contract, faults, package, corpus, molecule (a table at the end)
 	@tests/prepare all images
-	@$(RUN) lint sanity unit contract faults package molecule
+	@$(RUN) lint sanity unit contract faults package corpus molecule
 
 lint: venv ## ansible-lint (production), yamllint, ruff
 	@$(RUN) lint
@@ -50,14 +50,13 @@ lab-down: ## take the lab of this LAB_NAME down
 	@$(LAB) down
 
 bench: export LAB_NAME ?= bench
-corpus: ## every official compose file x path x strategy x kind of Ollama, held against docker compose itself
+corpus: ## every official compose file, layouts of projects and some mutants, held against docker compose itself
 	@tests/prepare all images
-	@mkdir -p .cache/compose/cli-plugins
-	@[ -x .cache/compose/cli-plugins/docker-compose ] || { \
-	  docker run --rm --entrypoint cat $$(docker images -q lab-docker-host | head -1) \
-	    /usr/libexec/docker/cli-plugins/docker-compose > .cache/compose/docker-compose && \
-	  chmod +x .cache/compose/docker-compose && mv .cache/compose/docker-compose .cache/compose/cli-plugins/; }
-	@$(PYTHON) tests/corpus/run.py tests/fixtures/compose
+	@$(RUN) corpus
+
+mutants: ## MUTANTS=1200 random changes of compose files, SEED=..: right or refused, never wrong
+	@tests/prepare all images
+	@$(RUN) mutants
 
 bench: ## figures, as ratios measured side by side
 	@tests/prepare all images

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-from stages import common, package, quick, sanity, scenarios
+from stages import common, corpus, package, quick, sanity, scenarios
 
 STAGES = {
     "lint": quick.lint,
@@ -22,6 +22,8 @@ STAGES = {
     "faults": quick.faults,
     "sanity": sanity.sanity,
     "package": package.package,
+    "corpus": corpus.corpus,
+    "mutants": corpus.mutants,
     "molecule": scenarios.molecule,
     "install": package.install,
 }

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose, _compose_files, _compose_paths, _project
@@ -35,6 +36,7 @@ class Site(Reading):
         or None, "external": [networks that must be there already]}.
         timeout: seconds until everything has to answer. keep: how many backups stay. clock: module `time` or what stands for it.
         """
+        self.docker.refuse_old_compose()
         for name in plan["external"]:
             if not self.docker.network_exists(name):
                 raise LocalModelsError(
@@ -161,6 +163,12 @@ def _said(err):
 
 
 def _mend_of(err):
+    blocked = re.search(r"connection reset|Client\.Timeout|i/o timeout|handshake timeout|lookup \S+.*no such host", err)
+    if blocked:
+        host = re.search(r"https?://([^/\s\"]+)/v2/", err)
+        return "The registry%s cannot be reached from this host: use images of a registry that can (official files for China have " \
+               "registry.cn-hangzhou.aliyuncs.com), set registry-mirrors in /etc/docker/daemon.json, or load the images from files" % (
+                   " " + host.group(1) if host else "")
     if "manifest unknown" in err or "pull access denied" in err or "failed to resolve" in err or "not found" in err:
         return "Check the image's name and tag in the compose file, and whether its registry can be reached from this host"
     return ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _project
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import HOST_GATEWAY, way
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import HOST_GATEWAY, is_loopback, way
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_intents import Intent
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 
@@ -20,6 +20,7 @@ FIRST_KNOWN = (4, 6)  # older ones call their variables otherwise
 FIRST_WITH_AIPROXY = (4, 8, 23)
 FIRST_WITHOUT_ONEAPI_URL = (4, 8, 20)
 FIRST_WITH_AIPROXY_ONLY = (4, 17)
+FIRST_AIPROXY_FOR_OLLAMA = (0, 1, 3)  # older ones lose what Ollama streams (issue 4043 of FastGPT)
 # FastGPT sends no request without a key, and Ollama takes any (reference, section 2).
 ANY_KEY = "ollama"
 
@@ -39,13 +40,14 @@ class WrongPath(LocalModelsError):
 class Wanted:
     """intents: list of Intent. urls: {inventory host: URL by which Ollama is reached}. caller: name (str) of the service whose
     container calls Ollama, or None where that is no service of this project. gateway: name of the service that FastGPT calls, or None
-    where that is none of this project. touched: names (list) of services that differ."""
+    where that is none of this project. warnings: sentences (list). touched: names (list) of services that differ."""
 
-    def __init__(self, intents, urls, caller, gateway=None):
+    def __init__(self, intents, urls, caller, gateway=None, warnings=()):
         self.intents = list(dict.fromkeys(intents))
         self.urls = urls
         self.caller = caller
         self.gateway = gateway
+        self.warnings = list(warnings)
         self.touched = sorted({one.service for one in self.intents if one.service})
 
 
@@ -103,13 +105,43 @@ def _aiproxy(found, numbers, ollamas, host):
                     "Set it in the compose file: AIPROXY_API_ENDPOINT to http://%s:3000, AIPROXY_API_TOKEN to the ADMIN_KEY of "
                     "service %s" % (found["gateway"], found["gateway"]))
     gateway = found["services"][found["gateway"]]
+    for app in apps:
+        _refuse_dead_end(found, app, "AIPROXY_API_ENDPOINT", app["variables"]["AIPROXY_API_ENDPOINT"], gateway)
     owner = _networked(found, gateway)
     ways = _ways(ollamas, host, owner)
     intents = _reaching(found, owner, ways) + _bypassing(gateway, _hosts(ways))
     for app in apps:
         called = _project.endpoint_host(app["variables"]["AIPROXY_API_ENDPOINT"]) or ""
         intents += _bypassing(app, [called] if called.lower() in gateway["names"] else [])
-    return Wanted(intents, _urls(ways), owner["name"], gateway["name"])
+    return Wanted(intents, _urls(ways), owner["name"], gateway["name"], _out_of_step(gateway))
+
+
+def _out_of_step(gateway):
+    """What is said (list of str) of an AI Proxy that stayed behind when FastGPT was upgraded."""
+    numbers = _project.version_numbers(gateway["version"])
+    if not numbers or numbers >= FIRST_AIPROXY_FOR_OLLAMA:
+        return []
+    return ["AI Proxy of service %s is %s, and before 0.1.3 it loses what Ollama streams: chats stay empty while the test of a model passes. "
+            "Set its image to the version that the official compose file of this FastGPT has" % (gateway["name"], gateway["version"])]
+
+
+def _refuse_dead_end(found, app, variable, url, service=None):
+    """Raise WrongPath for a URL by which FastGPT's container cannot reach what it names. service: facts of the service meant, or None."""
+    host, port = (_project.endpoint_host(url) or "").lower(), _project.endpoint_port(url)
+    owner = _networked(found, app)
+    shared = service is not None and _networked(found, service) is owner
+    if host and is_loopback(host) and owner["network_mode"] != "host" and not shared:
+        raise WrongPath("%s of service %s is %s, and in its container that is FastGPT itself" % (variable, app["name"], scrub(url)),
+                        "Set it to a name that FastGPT's container reaches%s" % (
+                            ", such as http://%s:%d" % (service["name"], service["port"]) if service else ""))
+    if service is None or host not in service["names"]:
+        return
+    right = "http://%s:%d" % (host, service["port"])
+    if port in service["published"] and port != service["port"]:
+        raise WrongPath("%s of service %s has port %d, which %s has on the host only: between containers it is %d" % (
+            variable, app["name"], port, service["name"], service["port"]), "Set it to %s" % right)
+    if url.lower().startswith("https:") and port == service["port"]:
+        raise WrongPath("%s of service %s says https, and service %s speaks http" % (variable, app["name"], service["name"]), "Set it to %s" % right)
 
 
 def _direct(found, numbers, ollamas, host):
@@ -135,6 +167,7 @@ def _one_api(found, numbers, ollamas, host, given):
                 raise WrongPath("Service %s has network_mode: %s and cannot join the Docker network %s of one-api" % (
                     owner["name"], owner["network_mode"], given["network"]),
                     "Remove network_mode, or give an address of one-api that this service reaches")
+            _refuse_dead_end(found, app, "The address of one-api (fastgpt_compose_one_api_url) for OPENAI_BASE_URL", given["url"])
             intents += _calling(app, numbers, given["url"].rstrip("/"), given["key"])
             intents += _joining(found, owner, [given["network"]] if given.get("network") else [])
             intents += _bypassing(app, [_project.endpoint_host(given["url"])])
@@ -152,6 +185,8 @@ def _one_api(found, numbers, ollamas, host, given):
             raise WrongPath("CHAT_API_KEY of service %s is not set, and FastGPT sends no request without a key" % app["name"],
                             "Set it to a token of one-api")
     service = found["services"][found["one_api"]]
+    for app in apps:
+        _refuse_dead_end(found, app, "OPENAI_BASE_URL", app["variables"]["OPENAI_BASE_URL"], service)
     owner = _networked(found, service)
     ways = _ways(ollamas, host, owner)
     intents = [intent for app in apps for intent in _without_aiproxy(app, numbers)]
@@ -273,6 +308,9 @@ def _service_facts(service, spec, networks):
     return {
         "name": service.name,
         "names": sorted({name.lower() for name in [service.name, spec.get("container_name"), spec.get("hostname")] + aliases if name}),
+        "version": _project.version_of(service.image),
+        "port": service.port(),
+        "published": sorted({outer for dummy, outer in service.published.values()} - set(service.published)),
         "network_mode": service.network_mode,
         "networks": {key: networks.get(key, key) for key in spec.get("networks") or {}},
         "extra_hosts": _project.split_extra_hosts(spec.get("extra_hosts")),

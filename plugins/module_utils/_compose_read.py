@@ -62,6 +62,7 @@ class Reading:
             "unfinished": self.backup.unfinished(),
             "files": {name: masked(text, keep) for name, text in texts.items()},
             "managed": {name: keeper for name, keeper in managed.items() if keeper},
+            "rootless": self.docker.rootless(),
             "edited": [name for name, raw in self.own.items() if raw != self.current[name]],
             "key": self.key is not None,
             "containers": {name: self._container(service) for name, service in self.project.services.items()},
@@ -157,7 +158,8 @@ def outlines(docker, problem):
     said = getattr(problem, "said", "services.none") if isinstance(problem, (BrokenProject, _project.NoSuchService)) else ""
     if not said:
         return []
-    listed = [name.strip() for name in dotenv_value(docker.project_dir, "COMPOSE_FILE").split(":") if name.strip()]
+    separator = dotenv_value(docker.project_dir, "COMPOSE_PATH_SEPARATOR") or ":"
+    listed = [name.strip() for name in dotenv_value(docker.project_dir, "COMPOSE_FILE").split(separator) if name.strip()]
     names = listed or list(DEFAULT_FILES + _compose_files.OVERRIDE_FILES)
     texts = [(os.path.join(docker.project_dir, name), read(os.path.join(docker.project_dir, name))) for name in names]
     return [{"path": path, "text": outline(text.decode("utf-8", "replace")), "said": said}

@@ -34,6 +34,7 @@ def wait_until_answers(look, timeout, clock):
         service, reason = waits_for(project)
         if service is None:
             return
+        reason += _others(project, service)
         crashes = service.restarts - first_count.setdefault(service.container, service.restarts)
         if crashes >= CRASHES:
             raise NotUp("%s crashes again and again (%d restarts): %s" % (service.container, crashes, reason), service)
@@ -56,6 +57,12 @@ def waits_for(project):
     # FastGPT has no health check in any official file, and this path needs no login (reference, section 7).
     reason = _silent("FastGPT", project.fastgpt_url(), "/api/common/system/getInitData", lambda body: body.get("code") == 200)
     return (project.app, reason) if reason else (None, "")
+
+
+def _others(project, service):
+    """What else of the project crashes (str): a gateway whose database does not start is not what has to be mended."""
+    found = [one.name for one in project.services.values() if one.state == "restarting" and one is not service]
+    return ". Look at %s first, which Docker restarts again and again" % " and ".join(found) if found else ""
 
 
 def last_words(docker, service):

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads Docker and compose projects through the docker command. Internal to this collection.
 
-Only the command line is used: it follows the operator's context, rootless socket and DOCKER_HOST without our knowing them.
+Only the command line is used: it follows the operator's context, rootless socket and DOCKER_HOST. Which engine that is: _docker_engine.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import json
 import os
 import re
 
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _docker_engine
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker_engine import DockerError, first_line
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 
 # The order in which compose itself looks for them (compose-go, cli/options.go).
@@ -21,10 +23,6 @@ LABEL = "com.docker.compose."
 _SEPARATOR = "\t"
 _ROW = _SEPARATOR.join(["{{.ID}}"] + ['{{.Label "%s%s"}}' % (LABEL, name)
                                       for name in ("project", "project.working_dir", "oneoff")])
-
-
-class DockerError(LocalModelsError):
-    """The docker command is absent, has no compose, or cannot reach its engine."""
 
 
 class BrokenProject(LocalModelsError):
@@ -48,12 +46,14 @@ class Docker:
     run: callable(list of str, cwd=str or None, env=dict or None) -> (rc (int), stdout (str), stderr (str)); raises
     FileNotFoundError where there is no docker. It takes data=str, the standard input, where somebody gives any.
     project_dir: the folder in which the operator calls `docker compose`: COMPOSE_FILE and
-    COMPOSE_PROFILES in its .env count, because every call is made in there.
+    COMPOSE_PROFILES in its .env count, because every call is made in there. around: _docker_engine.Surroundings.
     """
 
-    def __init__(self, run, project_dir=None):
+    def __init__(self, run, project_dir=None, around=None):
         self._run = run
         self.project_dir = project_dir
+        self._around = around or _docker_engine.Surroundings()
+        self._address = None
         self._project_name = None
 
     def call(self, *arguments, **options):
@@ -61,13 +61,30 @@ class Docker:
         Raises DockerError."""
         more = {"data": options["data"]} if "data" in options else {}
         try:
-            rc, out, err = self._run(["docker"] + list(arguments), cwd=self.project_dir, env=options.get("env"), **more)
+            self.address()
+            # PWD as a shell has it: a project in a linked folder has the link's name, and not that of the folder behind it.
+            env = dict(options.get("env") or {}, PWD=self.project_dir) if self.project_dir else options.get("env")
+            rc, out, err = self._run(["docker"] + list(arguments), cwd=self.project_dir, env=env, **more)
         except FileNotFoundError as problem:
             raise DockerError("There is no docker command on this host",
                               "FastGPT runs on Docker: install Docker Engine with the compose plugin (version 2.17 or newer) "
                               "here, or point the play at the host where FastGPT runs") from problem
-        _refuse_engine_trouble(rc, err)
+        _docker_engine.refuse_trouble(rc, err, self._around)
         return rc, out, err
+
+    def address(self):
+        """The address (str) of the engine, "" for its usual socket. Raises DockerError where that is none of this machine."""
+        if self._address is None:
+            self._address = _docker_engine.refuse_foreign(self._run, self._around)
+        return self._address
+
+    def rootless(self):
+        """Whether the engine runs without root: the machine of its containers' host-gateway is then none of its own addresses."""
+        return _docker_engine.is_rootless(self.address())
+
+    def refuse_old_compose(self):
+        """Raise DockerError where docker compose is older than what everything here was tried with."""
+        _docker_engine.refuse_old_compose(self.compose("version", "--short")[1])
 
     def compose(self, *arguments, **options):
         """`docker compose ARGUMENTS...` for the project -> (rc, stdout, stderr).
@@ -84,10 +101,7 @@ class Docker:
             # A copy that lies elsewhere is read as if it lay in the project's folder.
             command += ["--project-directory", self.project_dir]
         rc, out, err = self.call(*(command + list(arguments)), env=env)
-        if rc and re.search(r"unknown command|is not a docker command|unknown shorthand flag|unknown flag: --", err):
-            raise DockerError("Docker on this host has no compose plugin of version 2 (%s)" % _first_line(err),
-                              "Install it (Debian, Ubuntu: docker-compose-plugin or docker-compose-v2); "
-                              "the old docker-compose command of version 1 is not enough")
+        _docker_engine.refuse_no_compose(rc, err, self._run, self._around)
         return rc, out, err
 
     def containers(self):
@@ -98,7 +112,7 @@ class Docker:
         """
         rc, out, err = self.call("ps", "-a", "--no-trunc", "--filter", "label=%sproject" % LABEL, "--format", _ROW)
         if rc:
-            raise DockerError("docker ps fails: %s" % _first_line(err), "Look at Docker's log: journalctl -u docker")
+            raise DockerError("docker ps fails: %s" % first_line(err), "Look at Docker's log: journalctl -u docker")
         rows = [line.split(_SEPARATOR) for line in out.splitlines() if line.count(_SEPARATOR) == 3]
         here = os.path.realpath(self.project_dir)
         names = {row[1] for row in rows if row[2] and os.path.realpath(row[2]) == here}
@@ -116,6 +130,7 @@ class Docker:
         # Profiles are switched on so that a service in one is seen; whether it runs is asked of its container.
         rc, out, err = self.compose("--profile", "*", "config", "--format", "json", files=files)
         if rc:
+            self.refuse_old_compose()
             raise broken_project(self.project_dir, err)
         # compose doubles each $ so that its output can be read as a compose file again.
         return _undouble(json.loads(out))
@@ -183,18 +198,6 @@ def broken_project(folder, said):
             "nothing was changed here")
     return BrokenProject("Docker compose cannot read the project in %s: %s" % (folder, text), mend,
                          said=text)
-
-
-def _refuse_engine_trouble(rc, err):
-    if rc and re.search(r"Cannot connect to the Docker daemon|[Ii]s the docker daemon running", err):
-        raise DockerError("The Docker engine does not answer (%s)" % _first_line(err), "Start it: systemctl start docker")
-    if rc and "permission denied" in err and "docker" in err.lower() and "socket" in err.lower():
-        raise DockerError("This user may not talk to the Docker engine (%s)" % _first_line(err),
-                          "Use become: true, or add the user to group docker")
-
-
-def _first_line(text):
-    return next((line.strip() for line in text.splitlines() if line.strip() and not line.startswith("time=")), "no message")
 
 
 def _unquote(value):

@@ -48,6 +48,7 @@ def decide(found, task, host, looks=False):
         "version": found["facts"]["version"],
         "ollama_urls": wanted.urls,
         "diff": _differences(found, text, changes),
+        "warnings": wanted.warnings + _rootless(found, wanted),
         "plan": {
             "intents": [list(one) for one in wanted.intents],
             "text": text,
@@ -69,6 +70,16 @@ def located(failure):
             failure["msg"] = "%s:%d:%d: %s" % (one["path"], found[0], found[1], failure["msg"])
             break
     return failure
+
+
+def _rootless(found, wanted):
+    """What is said (list of str) where containers of an engine without root have to call their machine."""
+    names = [one.name for one in wanted.intents if one.kind == "host"]
+    if not found["rootless"] or not names:
+        return []
+    return ["The Docker engine runs without root, and its containers reach the machine as %s only if dockerd was started with --host-gateway-ip and "
+            "its network lets them (DOCKERD_ROOTLESS_ROOTLESSKIT_DISABLE_HOST_LOOPBACK=false). If the check of the hops says that Ollama cannot be "
+            "reached, run Ollama in a container (ollama_provider: docker)" % names[0]]
 
 
 def _one_api(found, task, looks):

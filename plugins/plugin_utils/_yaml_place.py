@@ -10,6 +10,7 @@ import re
 import yaml
 
 _LINE = re.compile(r"\bline (\d+)")
+_ENV_FILE = re.compile(r"\benv file \S+ not found")
 _SERVICE = re.compile(r"\bservice \"([^\"]+)\"")
 _PATH = re.compile(r"\b((?:services|networks|volumes|configs|secrets)(?:\.\[?[\w-]+\]?)+"
                    r"|(?:version|name|include|services|networks|volumes|configs|secrets)(?= must| has))")
@@ -34,8 +35,19 @@ def place(text, said):
     path = _PATH.search(said)
     if path:
         return _walk(root, re.split(r"\.", path.group(1)))
+    if _ENV_FILE.search(said):
+        named = _with_env_file(root)  # which of several is meant, compose does not say
+        return _walk(root, ["services", named[0], "env_file"]) if len(named) == 1 else None
     service = _SERVICE.search(said)
     return _walk(root, ["services", service.group(1)]) if service else _bad_merge(root)
+
+
+def _with_env_file(root):
+    """Names (list of str) of the services that have an env_file of their own."""
+    services = next((value for key, value in root.value if key.value == "services"), None) if isinstance(root, yaml.MappingNode) else None
+    if not isinstance(services, yaml.MappingNode):
+        return []
+    return [key.value for key, body in services.value if isinstance(body, yaml.MappingNode) and any(own.value == "env_file" for own, dummy in body.value)]
 
 
 def _first_column(text, number):

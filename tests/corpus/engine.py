@@ -29,7 +29,7 @@ class Rejected(Exception):
 
 
 def find():
-    """The command (list) of docker compose version 2. Neither an engine nor a container is needed. Exits where there is none.
+    """The command (list) of docker compose of version 2 or newer. Neither an engine nor a container is needed. Exits where there is none.
 
     DOCKER_COMPOSE names it; else `docker compose`, a plugin where plugins lie, one in .cache, or docker-compose in PATH.
     """
@@ -42,7 +42,7 @@ def find():
     for command in found:
         if shutil.which(command[0]):
             said = subprocess.run(command + ["version", "--short"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-            if said.returncode == 0 and said.stdout.decode().strip().lstrip("v").startswith("2."):
+            if said.returncode == 0 and said.stdout.decode().strip().lstrip("v").partition(".")[0] not in ("", "1"):
                 return command
     sys.exit("There is no docker compose of version 2 on this machine, and without it nothing can be proved. Install it, or name "
              "it as DOCKER_COMPOSE; on Debian: apt-get download docker-compose && dpkg -x docker-compose_*.deb .cache/compose")
@@ -63,7 +63,7 @@ class Compose:
         out = self._config(str(folder), tuple(texts))
         if isinstance(out, Rejected):
             raise out
-        return _undoubled(json.loads(out))
+        return undoubled(json.loads(out))
 
     def _run(self, folder, texts):
         with tempfile.TemporaryDirectory(prefix="corpus-") as place:
@@ -85,10 +85,10 @@ class Compose:
             return said.stdout
 
 
-def _undoubled(node):
+def undoubled(node):
     """Compose doubles each $ so that its output can be read as a compose file again."""
     if isinstance(node, dict):
-        return {key: _undoubled(value) for key, value in node.items()}
+        return {key: undoubled(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_undoubled(value) for value in node]
+        return [undoubled(value) for value in node]
     return node.replace("$$", "$") if isinstance(node, str) else node

@@ -39,7 +39,7 @@ def found(config, running=(), text="", **more):
     project = _project.describe(config, list(running), "/opt/fastgpt")
     return dict({
         "folder": "/opt/fastgpt", "facts": _compose_paths.facts(config, _project.describe(config, [], "/opt/fastgpt")),
-        "place": "docker-compose.override.yml", "text": text, "joined": True, "left_over": [], "unfinished": False,
+        "place": "docker-compose.override.yml", "text": text, "joined": True, "left_over": [], "unfinished": False, "rootless": False,
         "files": {"docker-compose.yml": "services:\n"}, "managed": {}, "edited": [], "key": False,
         "containers": {name: {"name": service.container or name, "state": service.state, "networks": sorted(service.networks),
                               "extra_hosts": service.extra_hosts, "variables": {}} for name, service in project.services.items()}}, **more)

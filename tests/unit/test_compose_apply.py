@@ -26,6 +26,8 @@ HERE = [{"host": "box", "provider": "docker", "container": "ollama", "network": 
 ELSEWHERE = [dict(HERE[0], host="gpu1", provider="host", address="192.0.2.20")]
 OVERRIDE = "docker-compose.override.yml"
 
+_COMPOSE = Docker.compose
+
 
 class Clock:
     """Time that passes when somebody waits."""
@@ -66,6 +68,8 @@ class Engine:
             return (0 if words[-1] in self.networks else 1), "", ""
         if words[0] == "logs":
             return 0, "started\n", "my key is aiproxy\n"
+        if "version" in words:
+            return 0, "2.26.1\n", ""
         if "config" in words:
             return 0, json.dumps(self.effective((env or {}).get("COMPOSE_FILE"))), ""
         assert "up" in words, words
@@ -211,6 +215,14 @@ def test_a_network_that_is_not_there_changes_nothing(engine):
     with pytest.raises(LocalModelsError, match="There is no Docker network ollama on this host"):
         connect(engine)
     assert files(engine) == before and not [call for call in engine.calls if " up " in call]
+
+
+def test_too_old_a_compose_changes_nothing(engine, monkeypatch):
+    before = files(engine)
+    monkeypatch.setattr(Docker, "compose", lambda self, *words, **more: (0, "2.5.0", "") if "version" in words else _COMPOSE(self, *words, **more))
+    with pytest.raises(LocalModelsError, match="Docker Compose on this host is 2.5.0, and FastGPT needs 2.17 or newer"):
+        connect(engine)
+    assert files(engine) == before
 
 
 def test_a_merge_that_loses_a_network_is_refused_before_anything_is_written(engine):

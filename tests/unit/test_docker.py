@@ -10,7 +10,8 @@ import pathlib
 import pytest
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _docker
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import BrokenProject, Docker, DockerError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import BrokenProject, Docker
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker_engine import DockerError, Surroundings, compose_version, is_rootless
 
 REFUSED = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "compose-config" / "refused.json").read_text())
 
@@ -31,6 +32,11 @@ class Fake:
         raise AssertionError("not expected: %s" % arguments)
 
 
+def surroundings(found=(), sockets=(), **environ):
+    """What decides which engine is meant. found: {name: path} of commands."""
+    return Surroundings(dict(environ, HOME=environ.get("HOME", "/nobody")), dict(found).get, lambda: list(sockets))
+
+
 @pytest.fixture
 def project(tmp_path):
     (tmp_path / "docker-compose.yml").write_text("services: {}\n")
@@ -46,7 +52,14 @@ def test_it_works_in_the_folder_so_that_env_files_count(project):
 def test_other_files_are_named_by_the_variable_so_that_the_same_env_file_counts(project):
     fake = Fake(("config", (0, "{}", "")))
     Docker(fake, project).config(files=["a.yml", "b.yml"])
-    assert fake.env == {"COMPOSE_FILE": "a.yml:b.yml", "COMPOSE_PATH_SEPARATOR": ":"}
+    assert fake.env == {"COMPOSE_FILE": "a.yml:b.yml", "COMPOSE_PATH_SEPARATOR": ":", "PWD": project}
+
+
+def test_a_project_in_a_linked_folder_has_the_links_name(project, tmp_path):
+    (tmp_path / "link").symlink_to(project)
+    fake = Fake(("config", (0, "{}", "")))
+    Docker(fake, str(tmp_path / "link")).config()
+    assert fake.env["PWD"] == str(tmp_path / "link")
 
 
 def test_dollars_come_back_single(project):
@@ -87,16 +100,116 @@ def test_no_docker(project):
                                  "unknown shorthand flag: 'p' in -p", "unknown flag: --profile"])
 def test_no_compose_plugin(project, err):
     with pytest.raises(DockerError, match="no compose plugin of version 2"):
-        Docker(Fake(("compose", (125, "", err))), project).config()
+        Docker(Fake(("compose", (125, "", err))), project, surroundings()).config()
 
 
 @pytest.mark.parametrize("err, said", [
     ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?", "engine does not answer"),
     ("permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock", "may not talk"),
+    ("permission denied while trying to connect to the docker API at unix:///var/run/docker.sock", "may not talk"),
+    ("failed to connect to the docker API at unix:///var/run/docker.sock; check if the path is correct and if the daemon is running", "does not answer"),
+    ("Cannot connect to the Docker daemon at unix:///run/user/1000/docker.sock.", "systemctl --user start docker"),
 ])
 def test_engine_trouble(project, err, said):
     with pytest.raises(DockerError, match=said):
         Docker(Fake(("ps", (1, "", err))), project).containers()
+
+
+def test_a_rootless_engine_beside_one_that_does_not_run_is_named(project):
+    err = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+    with pytest.raises(DockerError, match="systemctl start docker. Or is the rootless engine at /run/user/1000/docker.sock meant"):
+        Docker(Fake(("ps", (1, "", err))), project, surroundings(sockets=["/run/user/1000/docker.sock"])).containers()
+
+
+@pytest.mark.parametrize("address", ["tcp://192.0.2.7:2376", "ssh://root@gpu1.example.org", "tcp://[2001:db8::7]:2375", "https://build:2376"])
+def test_an_engine_of_another_machine_is_refused_before_anything_is_asked(project, address):
+    with pytest.raises(DockerError, match=r"engine of another machine \(DOCKER_HOST is set: .*Point the play at that machine") as caught:
+        Docker(Fake(), project, surroundings(DOCKER_HOST=address)).config()
+    assert "root@" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["unix:///run/user/1000/docker.sock", "tcp://127.0.0.1:2375", "tcp://localhost:2375", "tcp://:2375", "tcp://[::1]:2375",
+                                     "fd://", "unix:///var/run/docker.sock"])
+def test_an_engine_of_this_machine_is_followed_wherever_it_listens(project, address):
+    assert Docker(Fake(("config", (0, "{}", ""))), project, surroundings(DOCKER_HOST=address)).config() == {}
+
+
+def test_the_context_in_force_is_the_one_that_docker_itself_takes(project, tmp_path):
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker" / "config.json").write_text('{"currentContext": "gpu"}')
+    remote = ("context gpu", (0, "ssh://gpu1\n", "")), ("context lab", (0, "unix:///run/lab.sock\n", "")), ("config", (0, "{}", ""))
+    with pytest.raises(DockerError, match="context gpu is chosen: ssh://gpu1"):
+        Docker(Fake(*remote), project, surroundings(HOME=str(tmp_path))).config()
+    assert Docker(Fake(*remote), project, surroundings(HOME=str(tmp_path), DOCKER_CONTEXT="lab")).config() == {}
+    assert Docker(Fake(*remote), project, surroundings(HOME=str(tmp_path), DOCKER_CONTEXT="default")).config() == {}
+    assert Docker(Fake(*remote), project, surroundings(HOME=str(tmp_path), DOCKER_HOST="unix:///var/run/docker.sock")).config() == {}
+    (tmp_path / ".docker" / "config.json").write_text("no JSON")
+    assert Docker(Fake(*remote), project, surroundings(HOME=str(tmp_path))).config() == {}
+
+
+def test_a_context_that_is_gone(project):
+    with pytest.raises(DockerError, match="cannot use its context old .*context \"old\": context not found"):
+        Docker(Fake(("context", (1, "", 'context "old": context not found'))), project, surroundings(DOCKER_CONTEXT="old")).config()
+
+
+def test_the_engine_is_looked_at_once(project):
+    fake = Fake(("context", (0, "unix:///run/user/7/docker.sock\n", "")), ("config", (0, "{}", "")))
+    docker = Docker(fake, project, surroundings(DOCKER_CONTEXT="rootless"))
+    docker.config()
+    docker.config()
+    assert docker.rootless() and [call for call, dummy in fake.calls].count("docker context inspect --format {{.Endpoints.docker.Host}} rootless") == 1
+
+
+@pytest.mark.parametrize("address, without_root", [
+    ("", False), ("unix:///var/run/docker.sock", False), ("unix:///run/user/1000/docker.sock", True), ("unix:///home/a/.docker/run/docker.sock", True)])
+def test_a_rootless_engine_is_known_by_its_socket(address, without_root):
+    assert is_rootless(address) is without_root
+
+
+def test_podman_under_dockers_name(project, tmp_path):
+    script, link = tmp_path / "docker", tmp_path / "linked"
+    script.write_text('#!/bin/sh\n[ -e /etc/containers/nodocker ] || echo "Emulate Docker CLI using podman." >&2\nexec /usr/bin/podman "$@"\n')
+    (tmp_path / "podman").write_bytes(b"\x7fELF")
+    link.symlink_to(tmp_path / "podman")
+    for path in (script, link):
+        with pytest.raises(DockerError, match="The docker command on this host is Podman. FastGPT's project needs Docker Engine"):
+            Docker(Fake(), project, surroundings({"docker": str(path)})).config()
+    with pytest.raises(DockerError, match="talks to Podman .DOCKER_HOST is set: unix:///run/podman/podman.sock"):
+        Docker(Fake(), project, surroundings(DOCKER_HOST="unix:///run/podman/podman.sock")).config()
+    said = '>>>> Executing external compose provider "/usr/bin/podman-compose". Please see podman-compose(1) for how to disable this message. <<<<'
+    with pytest.raises(DockerError, match="is Podman .>>>> Executing"):
+        Docker(Fake(("config", (0, "{}", said))), project, surroundings()).config()
+
+
+def test_a_script_around_docker_is_no_podman(project, tmp_path):
+    script = tmp_path / "docker"
+    script.write_text('#!/bin/sh\nexec /usr/local/lib/docker "$@"\n')
+    assert Docker(Fake(("config", (0, "{}", ""))), project, surroundings({"docker": str(script)})).config() == {}
+
+
+@pytest.mark.parametrize("said, mend", [
+    ("docker-compose version 1.29.2, build unknown\n", "the old docker-compose 1.29.2 that is here is not enough"),
+    ("1.25.0\n", "the old docker-compose 1.25.0 that is here is not enough"),
+    ("2.24.6\n", "docker-compose 2.24.6 is here and only has to be found as a plugin: mkdir -p .* ln -s /usr/bin/docker-compose "),
+    ("", "the old docker-compose that is here is not enough"),
+])
+def test_a_docker_compose_that_stands_alone(project, said, mend):
+    fake = Fake(("/usr/bin/docker-compose", (0, said, "")), ("compose", (1, "", "docker: 'compose' is not a docker command.")))
+    with pytest.raises(DockerError, match=mend):
+        Docker(fake, project, surroundings({"docker-compose": "/usr/bin/docker-compose"})).config()
+
+
+@pytest.mark.parametrize("said, known", [
+    ("v2.17.3\n", (2, 17, 3)), ("2.26.1-4", (2, 26, 1)), ("2.40.3-desktop.1", (2, 40, 3)), ("5.0.0", (5, 0, 0)), ("dev", ())])
+def test_versions_of_compose(said, known):
+    assert compose_version(said) == known
+
+
+@pytest.mark.parametrize("said", ["2.16.0", "v2.2.3"])
+def test_too_old_a_compose_is_told_before_its_misreading(project, said):
+    fake = Fake(("config", (15, "", "services.a.networks.b must be a mapping")), ("version", (0, said, "")))
+    with pytest.raises(DockerError, match="Docker Compose on this host is 2.* and FastGPT needs 2.17 or newer. Upgrade it"):
+        Docker(fake, project).config()
 
 
 def test_no_folder_and_no_file(tmp_path):
@@ -118,7 +231,7 @@ def test_no_folder_and_no_file(tmp_path):
 ])
 def test_official_files_that_compose_refuses(project, name, reason):
     with pytest.raises(BrokenProject, match="cannot read the project in .*" + reason) as caught:
-        Docker(Fake(("config", (15, "", REFUSED[name]))), project).config()
+        Docker(Fake(("config", (15, "", REFUSED[name])), ("version", (0, "2.26.1-4\n", ""))), project).config()
     assert "level=warning" not in str(caught.value)
 
 
