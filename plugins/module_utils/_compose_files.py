@@ -75,3 +75,23 @@ def parted_dotenv(text, separator=":"):
     last = lines[-1]
     kept = [name for name in last.group(3).split(separator) if name.strip() != OWN_PLACE]
     return text[:last.start(3)] + separator.join(kept) + text[last.end(3):]
+
+
+def masked_dotenv(text):
+    """The text (str) of .env without what it keeps secret: names, our own lines and what steers compose itself stay.
+
+    A value may go over several lines, whose beginnings look like names.
+    """
+    lines, quote = [], ""
+    for line in text.split("\n"):
+        head = re.match(r"[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*", line) if not quote else None
+        value = line[head.end():] if head else line
+        if not quote and (line.rstrip("\r") == MARK or head and head.group(1).startswith("COMPOSE_")):
+            lines.append(line)
+            continue
+        lines.append((head.group() if head else "") + re.sub(r"\w", "x", value))
+        if quote:
+            quote = "" if quote in value else quote
+        elif head and value[:1] in ("'", '"') and value[:1] not in value[1:]:
+            quote = value[:1]
+    return "\n".join(lines)

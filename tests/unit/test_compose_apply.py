@@ -47,6 +47,7 @@ class Engine:
         self.folder = folder
         self.config = load(LIST_STYLE)
         self.networks = {"ollama"}
+        self.images = {spec["image"] for spec in self.config["services"].values()}
         self.sick_in = None  # network in which the gateway's health check never passes
         self.refuses = ""  # what `up` writes to its error stream in place of working
         self.dies_at_up = False
@@ -68,6 +69,8 @@ class Engine:
             return 0, "started\n", "my key is aiproxy\n"
         if "config" in words:
             return 0, json.dumps(self.effective((env or {}).get("COMPOSE_FILE"))), ""
+        if words[0] == "image":
+            return (0 if words[-1] in self.images else 1), "", ""
         assert "up" in words, words
         if self.dies_at_up:
             raise KeyboardInterrupt

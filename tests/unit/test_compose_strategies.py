@@ -5,17 +5,17 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import json
 import os
 import pathlib
 
 import pytest
-import yaml
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose_wait
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_text import CannotEdit
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker, dotenv_value
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_decide import decide
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_edit_read import Source
@@ -29,18 +29,24 @@ WAYS = list(itertools.product(("aiproxy", "one_api", "direct"), ("override", "in
 KEY = "sk-very0Secret"
 
 
+@functools.lru_cache(maxsize=None)
+def meaning(text):
+    return Source(text).meaning()
+
+
 class FileEngine(Engine):
     """Runs what the operator's file says, variables and hosts included."""
 
     def effective(self, named=None):
-        names = named.split(":") if named else [MAIN, OVERRIDE]
+        listed = named or dotenv_value(self.folder, "COMPOSE_FILE")
+        names = listed.split(":") if listed else [MAIN, OVERRIDE]
         found = copy.deepcopy(self.config)
         for number, name in enumerate(names):
             path = os.path.join(self.folder, name)
             if not os.path.exists(path):
                 continue
             text = pathlib.Path(path).read_bytes().decode()
-            said = Source(text).meaning() if number == 0 else yaml.safe_load(text)
+            said = meaning(text)
             for service, spec in (said.get("services") or {}).items():
                 for section in ("environment", "networks", "extra_hosts"):
                     more = spec.get(section) or {}
@@ -48,7 +54,7 @@ class FileEngine(Engine):
                     if number == 0:
                         found["services"][service][section] = dict(more)
                     else:
-                        found["services"][service].setdefault(section, {}).update(more)
+                        found["services"][service][section] = dict(found["services"][service].get(section) or {}, **more)
             for key, spec in (said.get("networks") or {}).items():
                 found["networks"][key] = {"name": spec["name"], "external": True} if spec else {"name": "fastgpt_" + key}
         return found
