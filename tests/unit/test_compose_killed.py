@@ -23,8 +23,28 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_compose_apply import OVERRIDE, Clock, files
-from test_compose_strategies import MAIN, OFFICIAL_TEXT, WAYS, FileEngine, connect
+from test_compose_strategies import MAIN, WAYS, FileEngine, connect
 
+# As much as is needed to be FastGPT: every file is read many times here.
+TEXT = b"""\
+services:
+  fastgpt:
+    image: ghcr.io/labring/fastgpt:v4.9.14 # \xe9\x98\xbf\xe9\x87\x8c\xe4\xba\x91
+    networks:
+      - fastgpt
+    environment:
+      - MONGODB_URI=mongodb://myusername:mypassword@mongo:27017/fastgpt
+      - DEFAULT_ROOT_PSW=1234\r
+      - AIPROXY_API_ENDPOINT=http://aiproxy:3000
+      - AIPROXY_API_TOKEN=aiproxy
+  aiproxy:
+    image: ghcr.io/labring/aiproxy:v0.1.7
+    networks: [fastgpt]
+    environment:
+      - ADMIN_KEY=aiproxy
+      - SQL_DSN=postgres://postgres:aiproxy@aiproxy_pg:5432/aiproxy
+networks:
+  fastgpt:"""
 STEPS = ("rename", "unlink", "rmdir", "mkdir", "chmod", "chown", "fsync")
 NONE_OF_HIS = {}
 OVERRIDE_OF_HIS = {OVERRIDE: b"services: {}\r\n", ".env": b"PASSWORD='x#y'\r\nLAST=1"}
@@ -41,7 +61,7 @@ class Reaper:
     def __init__(self, patch):
         self.left, self.dead, self.steps = None, False, 0
         for name in STEPS:
-            patch.setattr(os, name, self._deadly(getattr(os, name)))
+            patch.setattr(os, name, self._deadly(getattr(os, name) if name != "fsync" else lambda handle: None))
 
     def _deadly(self, function):
         def call(*arguments, **options):
@@ -76,6 +96,12 @@ class MortalEngine(FileEngine):
 
     reaper = None
 
+    def recover(self):
+        """What was sick is well, wherever it is."""
+        self.sick_in = None
+        for one in self.made.values():
+            one["State"]["Health"]["Status"] = "healthy"
+
     def __call__(self, arguments, cwd=None, env=None):
         if not self.reaper:
             return super().__call__(arguments, cwd, env)
@@ -99,11 +125,11 @@ def world(his=None):
         for made in (folder, pathlib.Path(place, "one-api"), pathlib.Path(place, "tmp")):
             made.mkdir()
         pathlib.Path(place, "one-api", ".env").write_text("ONE_API_CLIENT_KEY=very0Secret\n")
-        for name, raw in dict({MAIN: OFFICIAL_TEXT}, **(his or {})).items():
+        for name, raw in dict({MAIN: TEXT}, **(his or {})).items():
             (folder / name).write_bytes(raw)
         patch.setattr(tempfile, "tempdir", str(pathlib.Path(place, "tmp")))
         patch.setattr(_compose_wait, "_silent", lambda *dummy: None)
-        engine = MortalEngine(str(folder))
+        engine = MortalEngine(str(folder), ("fastgpt", "aiproxy"))
         engine.reaper = Reaper(patch)
         yield engine
 
@@ -116,10 +142,10 @@ def outcome(engine):
 def assert_nothing_lost(engine, his):
     """Each file of the operator's is there, and without our lines it is his to the byte."""
     found = files(engine)
-    assert reverted(found[MAIN].decode()).encode() == OFFICIAL_TEXT
+    assert reverted(found[MAIN].decode()).encode() == TEXT
     for name, raw in his.items():
         text = found[name].decode()
-        assert (_compose_files.parted_dotenv(text) if name == ".env" else text).encode() in (raw, raw + b"\n"), name
+        assert (_compose_files.parted_dotenv(text) if name == ".env" else text).encode() == raw, name
 
 
 def assert_nothing_left_over(engine):
@@ -171,7 +197,7 @@ def test_dying_at_every_single_step(first, second, his):
             assert not connect(engine, *second)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.sampled_from(WAYS), st.sampled_from(WAYS), st.sampled_from(WAYS), st.sampled_from([NONE_OF_HIS, OVERRIDE_OF_HIS, LISTED_BY_HIM]),
        st.lists(st.integers(0, 150), min_size=1, max_size=3), st.booleans())
 def test_dying_again_and_again_with_the_mind_changed_between(first, second, third, his, steps, failing):
@@ -184,7 +210,7 @@ def test_dying_again_and_again_with_the_mind_changed_between(first, second, thir
             with engine.reaper.at(step), contextlib.suppress(LocalModelsError):
                 connect(engine, *(second, third)[number % 2])
             assert_nothing_lost(engine, his)
-        engine.sick_in = None
+        engine.recover()
         connect(engine, *third)
         assert outcome(engine) == wanted
         assert not connect(engine, *third)
@@ -195,7 +221,7 @@ def test_dying_at_every_step_of_a_roll_back():
         engine.sick_in = "ollama"
         with contextlib.suppress(LocalModelsError):
             connect(engine, "aiproxy", "in_place")
-        engine.sick_in = None
+        engine.recover()
     count, before = steps_of(failing, way("direct", "override"))
     for step in range(count):
         with world() as engine:
@@ -204,7 +230,7 @@ def test_dying_at_every_step_of_a_roll_back():
                 failing(engine)
             assert died
             assert_nothing_lost(engine, {})
-            engine.sick_in = None
+            engine.recover()
             connect(engine, "direct", "override")
             assert outcome(engine) == before, step
 
