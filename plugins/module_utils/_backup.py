@@ -78,6 +78,7 @@ class Backup:
 
     def forget(self):
         """The former files are back: their copies are not needed."""
+        self._sweep()
         self._discard(self._undo)
 
     def finish(self, keep):
@@ -85,6 +86,7 @@ class Backup:
 
         What was brought back stays beside them, so that bringing it back once more finds it.
         """
+        self._sweep()
         os.makedirs(self._backups, mode=0o700, exist_ok=True)
         restored = _manifest(self._undo)["restored"]
         numbers = self.numbers()

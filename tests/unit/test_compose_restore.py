@@ -102,8 +102,6 @@ def test_a_backup_that_does_not_come_up_is_taken_back(engine, path, strategy):
     engine.sick_in = "ollama"
     if path == "one_api":
         engine.refuses = "Error response from daemon: manifest unknown\n"
-    elif path == "direct":
-        return  # its FastGPT has no health check in this engine: Molecule's scenario fastgpt_paths has one
     with pytest.raises(LocalModelsError, match="as before"):
         restored(engine)
     engine.refuses = ""
