@@ -54,7 +54,8 @@ class Backup:
             self._note(self._undo, changes, up, restored)
             return
         os.makedirs(self._place, mode=0o700, exist_ok=True)
-        _put(os.path.join(self._place, _GIT[0]), _GIT[1])
+        if not os.path.exists(os.path.join(self._place, _GIT[0])):
+            _put(os.path.join(self._place, _GIT[0]), _GIT[1])
         beside = tempfile.mkdtemp(prefix="new-", dir=self._place)
         self._note(beside, changes, up, restored)
         os.rename(beside, self._undo)

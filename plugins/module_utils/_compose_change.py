@@ -41,7 +41,8 @@ class Change:
 
         up, back: callables that bring up what the files then say, and wait. keep: how many backups stay. private, restored: see Backup.
         """
-        before = self._containers()
+        # After a change that was cut off, what runs at the beginning need not be what the files said before it.
+        before = None if self.backup.unfinished() else self._containers()
         try:
             if changes:
                 self.backup.begin(changes, restored=restored)

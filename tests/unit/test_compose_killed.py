@@ -20,7 +20,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_restore import Restoring
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from test_compose_apply import OVERRIDE, Clock, files
 from test_compose_strategies import MAIN, WAYS, FileEngine, connect
@@ -199,7 +199,7 @@ def test_dying_at_every_single_step(first, second, his):
             assert not connect(engine, *second)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, phases=[Phase.reuse, Phase.generate])  # a smaller example is not worth minutes
 @given(st.sampled_from(WAYS), st.sampled_from(WAYS), st.sampled_from(WAYS), st.sampled_from([NONE_OF_HIS, OVERRIDE_OF_HIS, LISTED_BY_HIM]),
        st.lists(st.integers(0, 150), min_size=1, max_size=3), st.booleans())
 def test_dying_again_and_again_with_the_mind_changed_between(first, second, third, his, steps, failing):

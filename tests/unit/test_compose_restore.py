@@ -17,7 +17,12 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_decide import decide
 from test_compose import task
 from test_compose_apply import HERE, OVERRIDE, Clock, files
-from test_compose_strategies import KEY, MAIN, WAYS, connect, engine, variables  # noqa: F401 (engine is a fixture)
+from test_compose_strategies import KEY, MAIN, WAYS, connect, engine_in, variables
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    return engine_in(tmp_path, monkeypatch)
 
 
 def restoring(engine, number="newest"):

@@ -77,8 +77,8 @@ class FileEngine(Engine):
                 Id="id%d" % self.count, wanted=wanted)
 
 
-@pytest.fixture
-def engine(tmp_path, monkeypatch):
+def engine_in(tmp_path, monkeypatch):
+    """An engine that runs the official file, with \\r\\n at the ends of its lines, and a one-api beside it."""
     folder = tmp_path / "fastgpt"
     folder.mkdir()
     (folder / MAIN).write_bytes(OFFICIAL_TEXT.replace(b"\n", b"\r\n"))
@@ -86,6 +86,11 @@ def engine(tmp_path, monkeypatch):
     (tmp_path / "one-api" / ".env").write_text("ONE_API_CLIENT_KEY=%s\n" % KEY[3:])
     monkeypatch.setattr(_compose_wait, "_silent", lambda *dummy: None)
     return FileEngine(str(folder))
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    return engine_in(tmp_path, monkeypatch)
 
 
 def connect(engine, path="aiproxy", strategy="override", ollamas=None, check=False):
