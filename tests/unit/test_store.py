@@ -48,6 +48,12 @@ def test_the_part_of_a_broken_pull_that_came_counts_and_the_hole_in_it_does_not(
     assert 7 * 1024 * 1024 < left <= 8 * 1024 * 1024
 
 
+def test_only_a_layer_that_is_there_as_a_whole_need_not_be_fetched(store):
+    put(store, A, b"x" * MB)
+    put(store, B + "-partial", b"x" * MB)
+    assert store.whole([Manifest(a=MB, b=MB), Manifest(b=MB, c=MB)]) == {A}
+
+
 def test_a_disk_that_is_too_small_is_said_with_what_is_missing(store, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 4 * MB))
     store.refuse_if_too_small([Manifest(a=4 * MB)])
