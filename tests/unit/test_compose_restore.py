@@ -14,7 +14,9 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_restore import Restoring
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.modules import fastgpt_compose
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_decide import decide
+from run_module import patch_module_args, untold
 from test_compose import task
 from test_compose_apply import HERE, OVERRIDE, Clock, files
 from test_compose_strategies import KEY, MAIN, WAYS, connect, engine_in, variables
@@ -233,3 +235,20 @@ def test_what_happens_to_dotenv_is_shown_without_its_secrets(engine):
     connect(engine)
     decided = write(engine, "direct", "in_place", check=True)[1]
     assert [one["after"] for one in decided["diff"] if one["before_header"].endswith(".env (values masked)")] == ["PASSWORD=xxxxxxxxx\n"]
+
+
+def test_the_module_shows_what_would_come_back(tmp_path, capsys):
+    (tmp_path / MAIN).write_text("services: {}\n")
+    backup = Backup(str(tmp_path))
+    backup.begin([(MAIN, b"services: {a: {}}\n")])
+    backup.write([(MAIN, b"services: {a: {}}\n")])
+    backup.finish(5)
+    (tmp_path / MAIN).write_text("services: {b: {}}\n")
+    options = {"project_dir": str(tmp_path), "ollama": [], "state": "restored", "_ansible_check_mode": True}
+    with patch_module_args(options), pytest.raises(SystemExit):
+        fastgpt_compose.main()
+    result = json.loads(capsys.readouterr().out)
+    assert result["changed"] and result["restored"] == 1 and result["backups"] == [1]
+    assert result["diff"][0]["after"] == "services: {}\n" and (tmp_path / MAIN).read_text() == "services: {b: {}}\n"
+    assert ["docker-compose.yml was edited since" in str(one) for one in result["warnings"]] == [True]
+    assert untold(fastgpt_compose, result) == []
