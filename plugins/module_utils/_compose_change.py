@@ -109,7 +109,8 @@ class Change:
         for service in now.values():
             if service.container and re.search(r"container %s (is unhealthy|exited)" % re.escape(service.container), err):
                 return NotUp("%s. %s" % (what, health(service)), service, CHECK_WITHOUT_PROGRAM if cannot_check(service) else "")
-        network = re.search(r"network (\S+) declared as external, but could not be found", err)
+        # Compose says it in two ways; a network told by its id is one that a container was in.
+        network = re.search(r"network (?![0-9a-f]{64}\b)(\S+) (?:declared as external, but could not be found|not found)", err)
         if network:
             return LocalModelsError(what, "The compose file says that this network is there already: bring up the project that makes it, "
                                           "call docker network create %s, or take it out of the file" % network.group(1))

@@ -289,6 +289,7 @@ def test_a_crash_loop_is_not_waited_out(engine):
 @pytest.mark.parametrize(("err", "gone", "said", "mend"), [
     ("network models declared as external, but could not be found\n", None, "network models declared as external",
      "docker network create models"),
+    ("Error response from daemon: network models not found\n", None, "network models not found", "docker network create models"),
     ("Error response from daemon: Get \"https://ghcr.io/v2/\": dial tcp: lookup ghcr.io: no such host\n", "aiproxy",
      "The image ghcr.io/labring/aiproxy:v0.1.7 is not on this host", "Open the way to its registry ghcr.io.*docker load"),
     ("Error response from daemon: manifest unknown\n", "aiproxy", "The image ghcr.io/labring/aiproxy:v0.1.7 is not on this host",
