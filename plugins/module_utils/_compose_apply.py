@@ -69,14 +69,16 @@ class Site(Reading):
         separator = dotenv_value(self.folder, "COMPOSE_PATH_SEPARATOR") or ":"
         operators = list(self._operators(plan).items())
         left_over = [(name, None) for name in self.layout.left_over]
+        parted = _compose_files.parted_dotenv(dotenv, separator)
+        coming = former if parted == dotenv else parted.encode("utf-8", "surrogateescape") or None
         if plan["text"] is None:
-            parted = _compose_files.parted_dotenv(dotenv, separator)
-            coming = former if parted == dotenv else parted.encode("utf-8", "surrogateescape") or None
             return operators + [(DOTENV, coming), (self.layout.place, None)] + left_over
         ours = [(self.layout.place, self._keyed_text(plan).encode("utf-8"))]
         if not self.layout.joined:
-            dotenv = _compose_files.joined_dotenv(dotenv, self.layout.base, separator)
+            dotenv = _compose_files.joined_dotenv(parted if self.outlived else dotenv, self.layout.base, separator)
             ours.append((DOTENV, dotenv.encode("utf-8", "surrogateescape")))
+        elif self.outlived:
+            ours.append((DOTENV, coming))
         return ours + operators + left_over
 
     def _operators(self, plan):

@@ -111,8 +111,9 @@ class Reading:
         """.env as it is, with our file in it and without, as far as each may be seen: {"now", "joined", "parted"}."""
         text = self._text(DOTENV)
         separator = dotenv_value(self.folder, "COMPOSE_PATH_SEPARATOR") or ":"
-        texts = {"now": text, "joined": text if self.layout.joined else _compose_files.joined_dotenv(text, self.layout.base, separator),
-                 "parted": _compose_files.parted_dotenv(text, separator)}
+        parted = _compose_files.parted_dotenv(text, separator)
+        joined = _compose_files.joined_dotenv(parted if self.outlived else text, self.layout.base, separator)
+        texts = {"now": text, "joined": joined if not self.layout.joined else parted if self.outlived else text, "parted": parted}
         return {name: _compose_files.masked_dotenv(one) for name, one in texts.items()}
 
     def _reverted(self, name, raw):
@@ -135,6 +136,9 @@ class Reading:
                                 "Set it in %s/.env instead, where it counts for everybody" % self.folder)
         separator = dotenv_value(self.folder, "COMPOSE_PATH_SEPARATOR") or ":"
         listed = [name.strip() for name in dotenv_value(self.folder, "COMPOSE_FILE").split(separator) if name.strip()]
+        # Our own line names the operator's override too. Once he has taken that away, compose reads nothing until our line goes.
+        self.outlived = _compose_files.MARK in self._text(DOTENV) and not all(os.path.exists(os.path.join(self.folder, name)) for name in listed)
+        listed = [] if self.outlived else listed
         found = _compose_files.layout(names, listed, ours)
         if found.place == _compose_files.OWN_PLACE and found.place in names and found.place not in ours:
             raise BrokenProject(

@@ -252,3 +252,17 @@ def test_the_module_shows_what_would_come_back(tmp_path, capsys):
     assert result["diff"][0]["after"] == "services: {}\n" and (tmp_path / MAIN).read_text() == "services: {b: {}}\n"
     assert ["docker-compose.yml was edited since" in str(one) for one in result["warnings"]] == [True]
     assert untold(fastgpt_compose, result) == []
+
+
+@pytest.mark.parametrize("dotenv", [None, "A=1\n"])
+def test_an_operator_who_takes_his_override_away_does_not_need_to_know_of_our_line(engine, dotenv):
+    alone = (connect(engine), files(engine))[1]
+    connect(engine, ollamas=[dict(HERE[0], host="gpu1", provider="host", address="192.0.2.20")])
+    if dotenv:
+        pathlib.Path(engine.folder, ".env").write_text(dotenv)
+    pathlib.Path(engine.folder, OVERRIDE).write_text("services: {}\n")
+    connect(engine)
+    os.unlink(os.path.join(engine.folder, OVERRIDE))
+    connect(engine)
+    assert files(engine) == (dict(alone, **{".env": b"A=1\n"}) if dotenv else alone)
+    assert not connect(engine)
