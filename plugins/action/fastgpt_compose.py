@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
         if "found" not in read:  # a backup came back: there is nothing to decide
             return merge_hash(result, read)
         try:
-            decided = decide(read["found"], read["task"], task_vars["inventory_hostname"])
+            decided = decide(read["found"], read["task"], task_vars["inventory_hostname"], self._task.check_mode)
         except LocalModelsError as problem:
             return merge_hash(result, {"failed": True, "msg": str(problem)})
         plan = decided.pop("plan")

@@ -28,7 +28,7 @@ def closer(ollama, found, wanted):
     """(differences, running) for _plan.plan: one request for each model that is made from another one and for its base, and one for what
     runs if that matters."""
     held = {one.name: one for one in found}
-    made = [one for one in wanted if one.recipe and one.name in held and one.recipe.base in held]
+    made = [one for one in wanted if one.recipe and not one.recipe.of_files and one.name in held and one.recipe.base in held]
     running = ollama.running() if memory_matters(wanted) else []
     names = {one.name for one in made} | {one.recipe.base for one in made}
     if running:

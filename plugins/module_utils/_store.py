@@ -79,14 +79,18 @@ class Store:
             place = os.path.dirname(place)
         return shutil.disk_usage(place).free
 
-    def refuse_if_too_small(self, manifests):
-        """Raises LocalModelsError if the models (list of Manifest) do not fit on the disk together."""
-        missing, free = self.missing(manifests), self.free()
+    def fits(self, manifests, more=0):
+        """Whether the models (list of Manifest) and `more` bytes fit on the disk together."""
+        return self.missing(manifests) + more <= self.free()
+
+    def refuse_if_too_small(self, manifests, more=0):
+        """Raises LocalModelsError if the models (list of Manifest) and `more` bytes do not fit on the disk together."""
+        missing, free = self.missing(manifests) + more, self.free()
         if missing > free:
             raise LocalModelsError(
                 "The declared models need %s more on the disk of %s, and %s are free: %s are missing"
                 % (size_text(missing), self.path, size_text(free), size_text(missing - free)),
-                "Free that much, move the store to a larger disk, or declare fewer or smaller models; nothing was pulled")
+                "Free that much, move the store to a larger disk, or declare fewer or smaller models; nothing was changed")
 
 
 def find(url_host, found, places=USUAL_PLACES):

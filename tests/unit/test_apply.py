@@ -210,6 +210,42 @@ def test_a_server_that_restarts_in_between_is_waited_for(registry, tmp_path):
     assert run(server, ["x"], tmp_path)[1]["changed"] is True
 
 
+@pytest.mark.parametrize("said, kind, passing", [
+    ("429: slow down", "busy", True), ("503: later", "registry-broken", True), ("403: denied", "forbidden", False),
+    ('Get "http://r/v2/c1/m0/blobs/sha256:1f": context canceled', "interrupted", True)])
+def test_what_a_registry_says_of_a_layer_has_its_cause_too(said, kind, passing):
+    cause = cause_of(said)
+    assert (cause.kind, cause.passing) == (kind, passing)
+
+
+def test_a_server_that_restarts_just_after_the_pull_is_asked_again(registry, tmp_path):
+    server, away = Server(), [Unreachable("Ollama", "http://h", "refuses the connection"), Refused("Ollama", "http://h", "answered 503", status=503)]
+    look = server.found
+
+    def found():
+        if "pull x:latest" in server.done and away:
+            raise away.pop()
+        return look()
+
+    server.found = found
+    dummy, report, slept = run(server, ["x"], tmp_path)
+    assert report["models"][0]["action"] == "pull" and sum(slept) == 2 + 4 and not away
+
+
+def test_a_server_that_stays_away_after_the_pull_is_an_error(registry, tmp_path):
+    server = Server()
+    look = server.found
+
+    def found():
+        if "pull x:latest" in server.done:
+            raise Unreachable("Ollama", "http://h", "refuses the connection")
+        return look()
+
+    server.found = found
+    with pytest.raises(Unreachable):
+        run(server, ["x"], tmp_path, retries=1)
+
+
 @pytest.mark.parametrize("trouble", [failing("write x-partial: no space left on device"), failing("pull model manifest: 412: requires a newer version"),
                                      Refused("Ollama", "http://h", "answered 403: an empty body", status=403)])
 def test_what_will_not_pass_is_not_tried_again(registry, tmp_path, trouble):
