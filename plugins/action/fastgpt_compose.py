@@ -29,6 +29,8 @@ class ActionModule(ActionBase):
         read = self._module(task_vars)
         if read.get("failed"):
             return merge_hash(result, located(read))
+        if "found" not in read:  # a backup came back: there is nothing to decide
+            return merge_hash(result, read)
         try:
             decided = decide(read["found"], read["task"], task_vars["inventory_hostname"], self._task.check_mode)
         except LocalModelsError as problem:

@@ -59,8 +59,9 @@ def lacking(container, intents):
     """Sentences (list of str) about what a running container lacks of what its service shall have.
 
     container: dict with `name`, `state`, `networks` (list of Docker's names), `extra_hosts` ({name: address}),
-    `variables` ({name: value}). intents: list of Intent of that service, networks by Docker's names.
-    A play that ends between writing the file and recreating the container leaves such a difference.
+    `variables` ({name: value}), `other` (names of variables that differ from the operator's files). intents: list of Intent of that
+    service, networks by Docker's names. A play that ends between writing the file and recreating the container leaves such a
+    difference, and so does one that writes files only.
     """
     if container["state"] != "running":
         return ["Start %s, which is %s" % (container["name"], container["state"])]
@@ -72,6 +73,8 @@ def lacking(container, intents):
             found.append("Let %s know its Docker host as %s" % (container["name"], one.name))
         elif one.kind in ("variable", "listed") and (container["variables"].get(one.name) or "") != one.value:
             found.append("Give %s its %s" % (container["name"], one.name))
+    ours = {one.name for one in intents if one.kind in ("variable", "listed")}
+    found += ["Give %s its %s back" % (container["name"], name) for name in container.get("other", ()) if name not in ours]
     return found
 
 

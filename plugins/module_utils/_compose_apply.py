@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose, _compose_files, _compose_paths, _project
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._backup import read
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_change import Change, write_only
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_intents import Intent, differences, fulfilled
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_text import carried_out
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_read import DOTENV, Reading
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_wait import NotUp, last_words, wait_until_answers
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import dotenv_value
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-
-PATIENCE = 60  # seconds at least that the former containers get to answer again, however short the wait for the new ones was
 
 
 class Site(Reading):
@@ -43,19 +40,24 @@ class Site(Reading):
                     "There is no Docker network %s on this host" % name,
                     "Ollama's container lives there: run role localmodels.fastgpt.ollama first (ollama_provider: docker)")
         self._refuse_bad_result(plan)
-        before, former = self._containers(), self.project.gateway
+        former = self.project.gateway
         former = former.name if former and former.runs() else None
-        changes = self.pending(plan)
-        if changes:
-            self.backup.begin(changes)
-        try:
-            self.backup.write(changes, (self.layout.place,) if self._holds_key(plan) else ())
-            self._up(plan["services"])
-            wait_until_answers(lambda: self._look(plan["gateway"]), timeout, clock)
-        except LocalModelsError as problem:
-            raise self._undo(problem, plan, before, former, timeout, clock) from problem
-        if self.backup.unfinished():
-            self.backup.finish(keep)
+        services = set(plan["services"]) | (set() if self.project.app.runs() else {self.project.app.name})
+        change = Change(self.docker, self.backup, timeout, clock)
+
+        def up():
+            change.start(services, self.config)
+            change.wait(lambda: self._look(plan["gateway"]), timeout)
+
+        def back():
+            change.start(services, self.config)
+            change.wait_back(lambda: self._look(former))
+        change.carry_out(self.pending(plan), keep, up, back, self._private(plan))
+
+    def write(self, plan, keep):
+        """Write the files as planned and touch no container, for a pipeline that brings them up itself. Raises LocalModelsError."""
+        self._refuse_bad_result(plan)
+        write_only(self.backup, self.pending(plan), keep, self._private(plan))
 
     def _changes(self, plan):
         """Every file that the plan says something about: list of (name, bytes or None).
@@ -68,14 +70,16 @@ class Site(Reading):
         separator = dotenv_value(self.folder, "COMPOSE_PATH_SEPARATOR") or ":"
         operators = list(self._operators(plan).items())
         left_over = [(name, None) for name in self.layout.left_over]
+        parted = _compose_files.parted_dotenv(dotenv, separator)
+        coming = former if parted == dotenv else parted.encode("utf-8", "surrogateescape") or None
         if plan["text"] is None:
-            parted = _compose_files.parted_dotenv(dotenv, separator)
-            coming = former if parted == dotenv else parted.encode("utf-8", "surrogateescape") or None
             return operators + [(DOTENV, coming), (self.layout.place, None)] + left_over
         ours = [(self.layout.place, self._keyed_text(plan).encode("utf-8"))]
         if not self.layout.joined:
-            dotenv = _compose_files.joined_dotenv(dotenv, self.layout.base, separator)
+            dotenv = _compose_files.joined_dotenv(parted if self.outlived else dotenv, self.layout.base, separator)
             ours.append((DOTENV, dotenv.encode("utf-8", "surrogateescape")))
+        elif self.outlived:
+            ours.append((DOTENV, coming))
         return ours + operators + left_over
 
     def _operators(self, plan):
@@ -90,8 +94,9 @@ class Site(Reading):
                 found[name] = carried_out(raw.decode("utf-8"), self._keyed(plan["edits"][name])).encode("utf-8")
         return found
 
-    def _holds_key(self, plan):
-        return plan["text"] is not None and _compose_paths.KEY in plan["text"]
+    def _private(self, plan):
+        """Names (tuple) of the files that only their owner may read: ours, with one-api's key in it."""
+        return (self.layout.place,) if plan["text"] is not None and _compose_paths.KEY in plan["text"] else ()
 
     def _keyed_text(self, plan):
         """Our file with one-api's key in the place of its placeholder."""
@@ -112,63 +117,8 @@ class Site(Reading):
                 "This version of docker compose does not read the change as intended; it differs in %s" % ", ".join(sorted(wrong)[:4]),
                 "Use Docker Compose 2.17 or newer, or the other strategy (fastgpt_compose_strategy); nothing was changed")
 
-    def _up(self, services):
-        """Recreate what changed and nothing else; start what is down with all that it depends on.
-
-        Not with --no-deps: compose 2.26 then leaves out `depends_on` when it notes what a container was made from, and the
-        operator's next `docker compose up -d` recreates it for nothing.
-        """
-        services = set(services)
-        if not self.project.app.runs():
-            services.add(self.project.app.name)
-        if not services:
-            return
-        rc, dummy, err = self.docker.compose("--ansi", "never", "up", "-d", *sorted(services))
-        if rc:
-            raise LocalModelsError("docker compose up -d %s fails: %s" % (" ".join(sorted(services)), _said(err)), _mend_of(err))
-
     def _look(self, gateway):
         """The project as it is now; `gateway` (name or None) is the one that has to answer, whoever looks like AI Proxy."""
         found = _project.describe(self.config, self.docker.containers(), self.folder)
         found.gateway = found.services[gateway] if gateway else None
         return found
-
-    def _containers(self):
-        """{service: container id}: tells afterwards whether anything was recreated."""
-        return {one["Config"]["Labels"][_project.SERVICE_LABEL]: one["Id"] for one in self.docker.containers()}
-
-    def _undo(self, problem, plan, before, former, timeout, clock):
-        """Put files and containers back; the LocalModelsError that tells both what failed and how things are now."""
-        words = last_words(self.docker, problem.service) if isinstance(problem, NotUp) else ""
-        if self.backup.unfinished():
-            self.backup.restore()
-        now = "The files are as before, and no container was touched"
-        if self._containers() != before:
-            now = "Files and containers are as before, and FastGPT answers again"
-            try:
-                self._up(plan["services"])
-                wait_until_answers(lambda: self._look(former), max(timeout, PATIENCE), clock)
-            except LocalModelsError as worse:
-                now = "The files are as before, but not all is up again: %s" % worse.what
-        if self.backup.unfinished():
-            self.backup.forget()
-        return LocalModelsError("%s%s" % (problem.what, words), "%s%s" % (problem.mend + ". " if problem.mend else "", now))
-
-
-def _said(err):
-    """The lines of compose's error stream that tell why, without its lines of progress."""
-    lines = [line.strip() for line in err.splitlines() if line.strip() and not line.startswith("time=")]
-    told = [line for line in lines if "rror" in line or "denied" in line or "unknown" in line or "not found" in line]
-    return " ".join((told or lines)[-2:])[:400] or "no message"
-
-
-def _mend_of(err):
-    blocked = re.search(r"connection reset|Client\.Timeout|i/o timeout|handshake timeout|lookup \S+.*no such host", err)
-    if blocked:
-        host = re.search(r"https?://([^/\s\"]+)/v2/", err)
-        return "The registry%s cannot be reached from this host: use images of a registry that can (official files for China have " \
-               "registry.cn-hangzhou.aliyuncs.com), set registry-mirrors in /etc/docker/daemon.json, or load the images from files" % (
-                   " " + host.group(1) if host else "")
-    if "manifest unknown" in err or "pull access denied" in err or "failed to resolve" in err or "not found" in err:
-        return "Check the image's name and tag in the compose file, and whether its registry can be reached from this host"
-    return ""

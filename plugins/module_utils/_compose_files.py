@@ -20,6 +20,8 @@ FREE_PLACE = "docker-compose.override.yml"
 OWN_PLACE = "docker-compose.localmodels.yml"
 
 MARK = "# Added by Ansible (localmodels.fastgpt) so that docker compose merges %s too" % OWN_PLACE
+# A file whose last line has no end is to have none again.
+NO_END = " (the line above had no end)"
 _LINE = re.compile(r"(?m)^([ \t]*(?:export[ \t]+)?COMPOSE_FILE[ \t]*=[ \t]*)([\"']?)([^\"'\r\n#]*?)(\2[ \t]*(?:#[^\r\n]*)?\r?)$")
 
 
@@ -62,16 +64,37 @@ def joined_dotenv(text, base, separator=":"):
         value = separator.join([last.group(3).rstrip(separator), OWN_PLACE]) if last.group(3) else separator.join(base + [OWN_PLACE])
         return text[:last.start(3)] + value + text[last.end(3):]
     newline = "\r\n" if text.endswith("\r\n") else "\n"
-    gap = newline if text and not text.endswith("\n") else ""
-    return text + gap + MARK + newline + "COMPOSE_FILE=" + separator.join(list(base) + [OWN_PLACE]) + newline
+    gap, mark = ("", MARK) if not text or text.endswith("\n") else (newline, MARK + NO_END)
+    return text + gap + mark + newline + "COMPOSE_FILE=" + separator.join(list(base) + [OWN_PLACE]) + newline
 
 
 def parted_dotenv(text, separator=":"):
     """The text (str) of .env without our file in COMPOSE_FILE, and without the line where we added it."""
-    text = re.sub(r"(?m)^%s\r?\nCOMPOSE_FILE=[^\r\n]*\r?\n?" % re.escape(MARK), "", text)
+    text = re.sub(r"\r?\n%s\r?\nCOMPOSE_FILE=[^\r\n]*\r?\n?\Z" % re.escape(MARK + NO_END), "", text)
+    text = re.sub(r"(?m)^%s(?:%s)?\r?\nCOMPOSE_FILE=[^\r\n]*\r?\n?" % (re.escape(MARK), re.escape(NO_END)), "", text)
     lines = list(_LINE.finditer(text))
     if not lines:
         return text
     last = lines[-1]
     kept = [name for name in last.group(3).split(separator) if name.strip() != OWN_PLACE]
     return text[:last.start(3)] + separator.join(kept) + text[last.end(3):]
+
+
+def masked_dotenv(text):
+    """The text (str) of .env without what it keeps secret: names, our own lines and what steers compose itself stay.
+
+    A value may go over several lines, whose beginnings look like names.
+    """
+    lines, quote = [], ""
+    for line in text.split("\n"):
+        head = re.match(r"[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*", line) if not quote else None
+        value = line[head.end():] if head else line
+        if not quote and (line.startswith(MARK) or head and head.group(1).startswith("COMPOSE_")):
+            lines.append(line)
+            continue
+        lines.append((head.group() if head else "") + re.sub(r"\w", "x", value))
+        if quote:
+            quote = "" if quote in value else quote
+        elif head and value[:1] in ("'", '"') and value[:1] not in value[1:]:
+            quote = value[:1]
+    return "\n".join(lines)

@@ -29,10 +29,11 @@ class Reading:
 
     layout: _compose_files.Layout. current, own: {name: bytes} of the operator's files as they lie there, and without our edits.
     config: dict, the effective project of his own files. declared: _project.Project of them alone; project: with the running containers.
-    key: the key (str) that FastGPT shows to one-api, None where nobody knows any.
+    key: the key (str) that FastGPT shows to one-api, None where nobody knows any. With engine=False only files are read, and what they
+    say is the same wherever they lie: no container is looked at.
     """
 
-    def __init__(self, docker, key=None, one_api_dir=None):
+    def __init__(self, docker, key=None, one_api_dir=None, engine=True):
         self.docker = docker
         self.folder = docker.project_dir
         docker.refuse_missing_files()
@@ -41,7 +42,7 @@ class Reading:
         self.layout = self._layout()
         self.current = {name: read(os.path.join(self.folder, name)) for name in self.layout.base}
         self.own = {name: self._reverted(name, raw) for name, raw in self.current.items()}
-        containers = docker.containers()
+        containers = docker.containers() if engine else []
         self.config = self.merged(self.own)
         self.declared = _project.describe(self.config, [], self.folder)
         self.project = _project.describe(self.config, containers, self.folder)
@@ -56,10 +57,11 @@ class Reading:
             "folder": self.folder,
             "facts": dict(_compose_paths.facts(self.config, self.declared), version=self.project.version),
             "place": self.layout.place,
-            "text": self._shown(self._text(self.layout.place)),
+            "text": shown(self._text(self.layout.place), self.key),
             "joined": self.layout.joined,
             "left_over": self.layout.left_over,
             "unfinished": self.backup.unfinished(),
+            "dotenv": self._dotenv(),
             "files": {name: masked(text, keep) for name, text in texts.items()},
             "managed": {name: keeper for name, keeper in managed.items() if keeper},
             "rootless": self.docker.rootless(),
@@ -97,18 +99,23 @@ class Reading:
             hidden = name in _compose_paths.HIDDEN and value and value != _compose_paths.ANY_KEY
             variables[name] = (_compose_paths.KEY if value == self.key else "(set)") if hidden else value
         return {"name": service.container or service.name, "state": service.state, "networks": sorted(service.networks),
-                "extra_hosts": service.extra_hosts, "variables": variables}
+                "extra_hosts": service.extra_hosts, "variables": variables, "other": self._other(service)}
 
-    def _shown(self, text):
-        """Our file's text as it may be seen: one-api's key by its placeholder, and the checksum fitting that again."""
-        if not _compose.is_ours(text):
-            return text
-        body = _compose.body_of(text)
-        if self.key:
-            body = body.replace(self.key, _compose_paths.KEY)
-        known = (_compose_paths.KEY, _compose_paths.ANY_KEY)
-        return _compose.with_header(_KEY_LINE.sub(
-            lambda found: found.group() if found.group().endswith(known) else found.group(1) + "(set)", body))
+    def _other(self, service):
+        """Names (list) of variables that a running container has otherwise than the operator's files say: what we gave it, or a
+        change of his that he has not brought up. A list in no_proxy that no file names is the engine's own (~/.docker/config.json)."""
+        declared = self.declared.services[service.name]
+        return [name for name in _compose_paths.VARIABLES if service.runs() and (service.variable(name) or "") != (declared.variable(name) or "")
+                and (name not in _compose_paths.LISTS or declared.variable(name) is not None)]
+
+    def _dotenv(self):
+        """.env as it is, with our file in it and without, as far as each may be seen: {"now", "joined", "parted"}."""
+        text = self._text(DOTENV)
+        separator = dotenv_value(self.folder, "COMPOSE_PATH_SEPARATOR") or ":"
+        parted = _compose_files.parted_dotenv(text, separator)
+        joined = _compose_files.joined_dotenv(parted if self.outlived else text, self.layout.base, separator)
+        texts = {"now": text, "joined": joined if not self.layout.joined else parted if self.outlived else text, "parted": parted}
+        return {name: _compose_files.masked_dotenv(one) for name, one in texts.items()}
 
     def _reverted(self, name, raw):
         try:
@@ -130,6 +137,9 @@ class Reading:
                                 "Set it in %s/.env instead, where it counts for everybody" % self.folder)
         separator = dotenv_value(self.folder, "COMPOSE_PATH_SEPARATOR") or ":"
         listed = [name.strip() for name in dotenv_value(self.folder, "COMPOSE_FILE").split(separator) if name.strip()]
+        # Our own line names the operator's override too. Once he has taken that away, compose reads nothing until our line goes.
+        self.outlived = _compose_files.MARK in self._text(DOTENV) and not all(os.path.exists(os.path.join(self.folder, name)) for name in listed)
+        listed = [] if self.outlived else listed
         found = _compose_files.layout(names, listed, ours)
         if found.place == _compose_files.OWN_PLACE and found.place in names and found.place not in ours:
             raise BrokenProject(
@@ -139,6 +149,18 @@ class Reading:
 
     def _text(self, name):
         return (read(os.path.join(self.folder, name)) or b"").decode("utf-8", "replace")
+
+
+def shown(text, key=None):
+    """Our file's text (str) as it may be seen: one-api's key by its placeholder, and the checksum fitting that again."""
+    if not _compose.is_ours(text):
+        return text
+    body = _compose.body_of(text)
+    if key:
+        body = body.replace(key, _compose_paths.KEY)
+    known = (_compose_paths.KEY, _compose_paths.ANY_KEY)
+    return _compose.with_header(_KEY_LINE.sub(
+        lambda found: found.group() if found.group().endswith(known) else found.group(1) + "(set)", body))
 
 
 def _key(given, one_api_dir):

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import HopError, LocalModelsError, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
 
@@ -12,14 +14,16 @@ PAUSE = 1.0  # seconds between two looks
 REQUEST_SECONDS = 5
 CRASHES = 3  # restarts by Docker's policy while we wait: it will not get better by waiting
 LOG_LINES = 15
+CHECK_WITHOUT_PROGRAM = ("The health check in the compose file calls a program that is not in this image, so it can never pass: use one "
+                         "that is there (wget, node, python3), or take the check out")
 
 
 class NotUp(LocalModelsError):
     """A container did not come up. `service`: _project.Service, whose log tells why."""
 
-    def __init__(self, what, service):
+    def __init__(self, what, service, mend=""):
         self.service = service
-        super().__init__(what)
+        super().__init__(what, mend)
 
 
 def wait_until_answers(look, timeout, clock):
@@ -48,9 +52,9 @@ def waits_for(project):
     for service in [one for one in (project.gateway, project.app) if one]:
         if not service.runs():
             return service, "its container is %s" % service.state
-        if service.health not in ("", "healthy"):
-            return service, "its health check says %s%s" % (service.health, ": " + service.health_said if service.health_said else "")
-    if project.gateway and not project.gateway.health:
+        if service.health not in ("", "healthy") and not cannot_check(service):
+            return service, health(service)
+    if project.gateway and project.gateway.health != "healthy":
         reason = _silent("AI Proxy", project.gateway_url(), "/api/status", lambda body: body.get("success") is True)
         if reason:
             return project.gateway, reason
@@ -63,6 +67,18 @@ def _others(project, service):
     """What else of the project crashes (str): a gateway whose database does not start is not what has to be mended."""
     found = [one.name for one in project.services.values() if one.state == "restarting" and one is not service]
     return ". Look at %s first, which Docker restarts again and again" % " and ".join(found) if found else ""
+
+
+def health(service):
+    """What is known of a container's health, as a part of a sentence."""
+    if not service.health:
+        return "%s is %s" % (service.container, service.state)
+    return "its health check says %s%s" % (service.health, ": " + service.health_said if service.health_said else "")
+
+
+def cannot_check(service):
+    """Whether its health check calls a program that the image does not have: such a check tells nothing, the server's answer does."""
+    return bool(re.search(r"executable file not found|(?:curl|wget): (?:command )?not found", service.health_said))
 
 
 def last_words(docker, service):

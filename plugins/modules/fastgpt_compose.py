@@ -25,6 +25,7 @@ description:
   - Only the containers that changed are recreated. The module waits until FastGPT and its gateway answer; if they do not,
     files and containers go back to what they were, and it fails with the last log lines.
   - A project that is down is started.
+  - With O(apply=false) only files are written, for a pipeline that brings them up itself. With O(state=restored) a kept backup comes back.
 author:
   - localmodels contributors (@localmodels)
 attributes:
@@ -87,6 +88,28 @@ options:
         description: What it listens on, as C(ADDRESS:PORT), if that is known. An Ollama that only its own machine can call is refused.
         type: str
         default: ""
+  state:
+    description:
+      - V(present) lets FastGPT's models come from Ollama.
+      - V(restored) brings files back as they were before an earlier change, and the containers with them, and does nothing if that is how
+        they are. Whatever the operator wrote into these files since goes too, with a warning. What they held then becomes a backup itself.
+        All that tells what FastGPT shall be like, such as O(path) and O(ollama), is not looked at.
+    type: str
+    choices: [present, restored]
+    default: present
+  restore:
+    description:
+      - Which backup comes back with O(state=restored), as its number, the name of its folder in C(.localmodels/backups).
+      - V(newest) is the newest one that was not itself made by bringing another one back.
+    type: str
+    default: newest
+  apply:
+    description:
+      - Whether containers follow the files, and FastGPT is waited for.
+      - With V(false) no container is touched or looked at, so that the Docker engine need not run; docker compose has to be installed.
+        FastGPT's version is then told by its image's name only.
+    type: bool
+    default: true
   path:
     description:
       - By which way FastGPT's models come from Ollama.
@@ -171,6 +194,20 @@ EXAMPLES = r"""
     ollama:
       - host: "{{ inventory_hostname }}"
 
+- name: Write the files only, for a pipeline that commits them
+  localmodels.fastgpt.fastgpt_compose:
+    project_dir: "{{ playbook_dir }}/fastgpt"
+    ollama:
+      - host: "{{ inventory_hostname }}"
+    apply: false
+
+- name: Go back to how the files were before the last change
+  localmodels.fastgpt.fastgpt_compose:
+    project_dir: /opt/fastgpt
+    ollama:
+      - host: "{{ inventory_hostname }}"
+    state: restored
+
 - name: Show by which URLs AI Proxy reaches them
   ansible.builtin.debug:
     var: reached.ollama_urls
@@ -179,7 +216,7 @@ EXAMPLES = r"""
 RETURN = r"""
 ollama_urls:
   description: By which URL FastGPT's gateway, or FastGPT itself with O(path=direct), reaches each Ollama, under the machine's inventory name.
-  returned: success
+  returned: O(state=present)
   type: dict
   sample: {"box": "http://ollama:11434", "gpu1": "http://192.0.2.20:11434"}
 actions:
@@ -190,25 +227,36 @@ actions:
   sample: ["Write /opt/fastgpt/docker-compose.override.yml", "Let fastgpt-aiproxy join the Docker network ollama"]
 file:
   description: The file in which additions to the project stand, or null if none is needed.
-  returned: success
+  returned: O(state=present)
   type: str
   sample: /opt/fastgpt/docker-compose.override.yml
 files:
   description: The operator's own files in which lines are edited.
-  returned: success
+  returned: O(state=present)
   type: list
   elements: str
   sample: []
 service:
   description: The compose service whose container talks to Ollama, or null where that is none of this project.
-  returned: success
+  returned: O(state=present)
   type: str
   sample: fastgpt-aiproxy
 version:
   description: FastGPT's version, or null where the image's tag does not tell.
-  returned: success
+  returned: O(state=present)
   type: str
   sample: 4.15.4
+restored:
+  description: Number of the backup that came back.
+  returned: O(state=restored)
+  type: int
+  sample: 3
+backups:
+  description: Numbers of all backups that there were, the newest last.
+  returned: O(state=restored)
+  type: list
+  elements: int
+  sample: [1, 2, 3]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -216,6 +264,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import OLLAMA_SPEC
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_read import outlines
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_restore import Restoring
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import BrokenProject, Docker, runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import NoSuchService
@@ -234,6 +283,9 @@ def main():
             "one_api_key": {"type": "str", "no_log": True},
             "timeout": {"type": "int", "default": 180},
             "backups": {"type": "int", "default": 5},
+            "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
+            "restore": {"type": "str", "default": "newest"},
+            "apply": {"type": "bool", "default": True},
             "plan": {"type": "dict"},
         },
         supports_check_mode=True,
@@ -241,19 +293,36 @@ def main():
     given, plan = module.params, module.params["plan"]
     docker = Docker(runner(module), given["project_dir"])
     try:
-        site = Site(docker, given["one_api_key"], given["one_api_project_dir"] if given["path"] == "one_api" else None)
+        if given["state"] == "restored":
+            module.exit_json(**restore(module, Restoring(docker, given["restore"])))
+        site = Site(docker, given["one_api_key"], given["one_api_project_dir"] if given["path"] == "one_api" else None, given["apply"])
         if plan is None:
             keep = [one["network"] for one in given["ollama"]] + [given["one_api_network"]]
-            task = {name: given[name] for name in ("ollama", "path", "strategy", "one_api_url", "one_api_network")}
+            task = {name: given[name] for name in ("ollama", "path", "strategy", "one_api_url", "one_api_network", "apply")}
             module.exit_json(changed=False, found=site.found(keep), task=task)
         changed = bool(site.pending(plan) or plan["lacking"])
-        if changed and not module.check_mode:
+        if changed and not module.check_mode and given["apply"]:
             site.apply(plan, given["timeout"], given["backups"])
+        elif changed and not module.check_mode:
+            site.write(plan, given["backups"])
     except (BrokenProject, NoSuchService) as problem:
         module.fail_json(msg=str(problem), outlines=outlines(docker, problem))
     except LocalModelsError as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(changed=changed)
+
+
+def restore(module, restoring):
+    """Bring the backup back, unless in check mode; the task's result (dict)."""
+    given = module.params
+    result = dict(restoring.told(given["apply"]), changed=restoring.changed(given["apply"]))
+    for name in restoring.edited:
+        module.warn("%s was edited since; the edits go, and the backup that this run makes keeps them" % name)
+    if result["changed"] and not module.check_mode and given["apply"]:
+        restoring.apply(given["timeout"], given["backups"])
+    elif result["changed"] and not module.check_mode:
+        restoring.write(given["backups"])
+    return result
 
 
 if __name__ == "__main__":

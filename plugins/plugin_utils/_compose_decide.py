@@ -22,8 +22,9 @@ from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._yaml_place im
 def decide(found, task, host, looks=False):
     """The task's result (dict) with the key `plan` for the module. Raises LocalModelsError.
 
-    found: Reading.found(). task: dict with `ollama`, `path`, `strategy`, `one_api_url`, `one_api_network`. host: inventory name of
-    FastGPT's host. looks: whether nothing is going to be changed; role one_api may then have yet to make its key.
+    found: Reading.found(). task: dict with `ollama`, `path`, `strategy`, `one_api_url`, `one_api_network`, `apply` (whether containers
+    follow). host: inventory name of FastGPT's host. looks: whether nothing is going to be changed; role one_api may then have yet to
+    make its key.
     """
     try:
         wanted = _compose_paths.wanted(found["facts"], task["path"], task["ollama"], host, _one_api(found, task, looks))
@@ -36,8 +37,11 @@ def decide(found, task, host, looks=False):
     text = None
     if wanted.intents and task["strategy"] == "override":
         text = _compose.with_header(yaml.safe_dump(document(wanted.intents), sort_keys=False, default_flow_style=False))
-    lacking = _lacking(found, wanted)
+    lacking = _lacking(found, wanted) if task["apply"] else {}
+    unfinished = found["unfinished"] and task["apply"]
     actions = _writing(found, text, changes) + [sentence for sentences in lacking.values() for sentence in sentences]
+    if unfinished:
+        actions.append("Finish a change that was cut off")
     path = os.path.join(found["folder"], found["place"])
     return {
         "changed": bool(actions),
@@ -55,7 +59,7 @@ def decide(found, task, host, looks=False):
             "edits": changes,
             "services": sorted(_services(found, wanted, text) | set(lacking)),
             "gateway": wanted.gateway,
-            "lacking": bool(lacking) or found["unfinished"],
+            "lacking": bool(lacking) or unfinished,
             "external": [one.value for one in wanted.intents if one.kind == "declared"],
         },
     }
@@ -117,11 +121,13 @@ def _lacking(found, wanted):
     """{service: sentences} of what running containers lack."""
     names = dict(found["facts"]["networks"])
     names.update({one.name: one.value for one in wanted.intents if one.kind == "declared"})
+    containers, apps = found["containers"], found["facts"]["apps"]
+    running = [name for name in apps if containers[name]["state"] == "running"]
     lacking = {}
-    for service in sorted(set(wanted.touched) | {name for name in (wanted.caller, wanted.gateway) if name}):
+    for service in sorted(set(wanted.touched) | {name for name in (wanted.caller, wanted.gateway) if name} | set(running or apps[:1])):
         intents = [one._replace(name=names.get(one.name, one.name)) if one.kind == "network" else one
                    for one in wanted.intents if one.service == service]
-        sentences = _compose.lacking(found["containers"][service], intents)
+        sentences = _compose.lacking(containers[service], intents)
         if sentences:
             lacking[service] = sentences
     return lacking
@@ -151,8 +157,6 @@ def _writing(found, text, changes):
     actions += ["Edit %s" % os.path.join(folder, name) for name in changes]
     actions += ["Take this role's edits of %s back" % os.path.join(folder, name) for name in found["edited"] if name not in changes]
     actions += ["Remove %s, which compose no longer reads" % os.path.join(folder, name) for name in found["left_over"]]
-    if found["unfinished"]:
-        actions.append("Finish a change that was cut off")
     return actions
 
 
@@ -162,6 +166,10 @@ def _differences(found, text, changes):
     path = os.path.join(found["folder"], found["place"])
     if (found["text"] or None) != text or not changes:
         shown.append({"before": _hidden(found["text"] or ""), "after": _hidden(text or ""), "before_header": path, "after_header": path})
+    dotenv = found["dotenv"]["parted" if text is None else "joined"]
+    if dotenv != found["dotenv"]["now"]:
+        path = os.path.join(found["folder"], ".env")
+        shown.append({"before": found["dotenv"]["now"], "after": dotenv, "before_header": path + " (values masked)", "after_header": path + " (values masked)"})
     for name, change in changes.items():
         path = os.path.join(found["folder"], name)
         shown.append({"before": found["files"][name], "after": _hidden(carried_out(found["files"][name], change)),

@@ -27,7 +27,8 @@ ELSEWHERE = dict(HOST, host="gpu1", address="192.0.2.20")
 
 
 def task(ollamas, **more):
-    return dict({"ollama": ollamas, "path": "aiproxy", "strategy": "override", "one_api_url": "http://one-api:3000", "one_api_network": ""}, **more)
+    return dict({"ollama": ollamas, "path": "aiproxy", "strategy": "override", "one_api_url": "http://one-api:3000", "one_api_network": "",
+                 "apply": True}, **more)
 
 
 def decide(read, ollamas, host="box", **more):
@@ -40,6 +41,7 @@ def found(config, running=(), text="", **more):
     return dict({
         "folder": "/opt/fastgpt", "facts": _compose_paths.facts(config, _project.describe(config, [], "/opt/fastgpt")),
         "place": "docker-compose.override.yml", "text": text, "joined": True, "left_over": [], "unfinished": False, "rootless": False,
+        "dotenv": {"now": "", "joined": "", "parted": ""},
         "files": {"docker-compose.yml": "services:\n"}, "managed": {}, "edited": [], "key": False,
         "containers": {name: {"name": service.container or name, "state": service.state, "networks": sorted(service.networks),
                               "extra_hosts": service.extra_hosts, "variables": {}} for name, service in project.services.items()}}, **more)
@@ -144,7 +146,7 @@ def test_a_play_killed_after_writing_is_finished_by_the_next_one():
 
 def test_a_container_that_is_down_is_started():
     text = decide(found(load(MAP_STYLE)), [DOCKER], "box")["plan"]["text"]
-    down = [container("fastgpt-aiproxy", state="exited", networks={"fastgpt_aiproxy": "", "ollama": ""})]
+    down = [container("fastgpt-aiproxy", state="exited", networks={"fastgpt_aiproxy": "", "ollama": ""}), container("fastgpt-app")]
     assert decide(found(load(MAP_STYLE), down, text), [DOCKER], "box")["actions"] == ["Start fastgpt-aiproxy, which is exited"]
 
 

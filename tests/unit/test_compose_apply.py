@@ -45,10 +45,12 @@ class Clock:
 class Engine:
     """Runs what the files in its folder say: gateway and FastGPT, each with a container that is new after a change."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, services=None):
         self.folder = folder
         self.config = load(LIST_STYLE)
+        self.config["services"] = {name: spec for name, spec in self.config["services"].items() if not services or name in services}
         self.networks = {"ollama"}
+        self.images = {spec["image"] for spec in self.config["services"].values()}
         self.sick_in = None  # network in which the gateway's health check never passes
         self.refuses = ""  # what `up` writes to its error stream in place of working
         self.dies_at_up = False
@@ -72,6 +74,8 @@ class Engine:
             return 0, "2.26.1\n", ""
         if "config" in words:
             return 0, json.dumps(self.effective((env or {}).get("COMPOSE_FILE"))), ""
+        if words[0] == "image":
+            return (0 if words[-1] in self.images else 1), "", ""
         assert "up" in words, words
         if self.dies_at_up:
             raise KeyboardInterrupt
@@ -292,3 +296,36 @@ def test_a_crash_loop_is_not_waited_out(engine):
     with pytest.raises(_compose_wait.NotUp, match="aiproxy crashes again and again"):
         _compose_wait.wait_until_answers(look, 1000, clock)
     assert clock.now < 10
+
+
+@pytest.mark.parametrize(("err", "gone", "said", "mend"), [
+    ("network models declared as external, but could not be found\n", None, "network models declared as external",
+     "docker network create models"),
+    ("Error response from daemon: network models not found\n", None, "network models not found", "docker network create models"),
+    ("Error response from daemon: Get \"https://ghcr.io/v2/\": dial tcp: lookup ghcr.io: no such host\n", "aiproxy",
+     "The image ghcr.io/labring/aiproxy:v0.1.7 is not on this host", "Open the way to its registry ghcr.io.*docker load"),
+    ("Error response from daemon: manifest unknown\n", "aiproxy", "The image ghcr.io/labring/aiproxy:v0.1.7 is not on this host",
+     "Check the image's name and tag"),
+    ("dependency failed to start: container aiproxy is unhealthy\n", "curl", "its health check says unhealthy: .*curl.*not found",
+     "calls a program that is not in this image"),
+])
+def test_why_compose_does_not_bring_it_up(engine, err, gone, said, mend):
+    if gone == "aiproxy":
+        engine.images.discard("ghcr.io/labring/aiproxy:v0.1.7")
+    elif gone:
+        engine.made["aiproxy"]["State"]["Health"] = {"Status": "unhealthy", "Log": [
+            {"ExitCode": -1, "Output": 'OCI runtime exec failed: exec: "curl": executable file not found in $PATH: unknown'}]}
+    engine.refuses = err
+    before = files(engine)
+    with pytest.raises(LocalModelsError, match="(?s)docker compose up -d aiproxy fails: .*%s.*%s" % (said, mend)) as caught:
+        connect(engine)
+    assert files(engine) == before and ("Its last lines:" in str(caught.value)) == (gone == "curl")
+
+
+@pytest.mark.parametrize("said", ['OCI runtime exec failed: exec: "curl": executable file not found in $PATH', "/bin/sh: curl: not found"])
+def test_a_health_check_that_cannot_run_tells_nothing_but_the_answer_does(engine, monkeypatch, said):
+    project = site(engine).project
+    project.gateway.health, project.gateway.health_said = "unhealthy", said
+    assert _compose_wait.waits_for(project) == (None, "")
+    monkeypatch.setattr(_compose_wait, "_silent", lambda hop, *dummy: "it is silent" if hop == "AI Proxy" else None)
+    assert _compose_wait.waits_for(project) == (project.gateway, "it is silent")

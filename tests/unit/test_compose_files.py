@@ -7,7 +7,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_files import MARK, joined_dotenv, layout, parted_dotenv
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_files import (
+    MARK,
+    NO_END,
+    joined_dotenv,
+    layout,
+    masked_dotenv,
+    parted_dotenv,
+)
 
 FREE, OWN = "docker-compose.override.yml", "docker-compose.localmodels.yml"
 
@@ -36,7 +43,7 @@ def test_where_our_file_belongs(names, listed, ours, base, place, joined, left_o
 
 @pytest.mark.parametrize("before, after", [
     ("", MARK + "\nCOMPOSE_FILE=docker-compose.yml:docker-compose.localmodels.yml\n"),
-    ("A=1", "A=1\n" + MARK + "\nCOMPOSE_FILE=docker-compose.yml:docker-compose.localmodels.yml\n"),
+    ("A=1", "A=1\n" + MARK + NO_END + "\nCOMPOSE_FILE=docker-compose.yml:docker-compose.localmodels.yml\n"),
     ("A=1\r\n", "A=1\r\n" + MARK + "\r\nCOMPOSE_FILE=docker-compose.yml:docker-compose.localmodels.yml\r\n"),
     ("COMPOSE_FILE=a.yml:b.yml\nA=1\n", "COMPOSE_FILE=a.yml:b.yml:docker-compose.localmodels.yml\nA=1\n"),
     ("COMPOSE_FILE='a.yml'  # mine\n", "COMPOSE_FILE='a.yml:docker-compose.localmodels.yml'  # mine\n"),
@@ -56,9 +63,21 @@ def test_another_separator():
 lines = st.lists(st.sampled_from(["A=1", "# why", "", "PASSWORD='x#y'", "COMPOSE_PROJECT_NAME=f", "COMPOSE_FILE=a.yml:b.yml", "COMPOSE_FILE='a.yml' # mine"]))
 
 
-@given(lines, st.sampled_from(["\n", "\r\n"]))
-def test_parting_gives_back_what_joining_took(content, newline):
-    text = "".join(line + newline for line in content)
+@given(lines, st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_parting_gives_back_what_joining_took(content, newline, ended):
+    text = "".join(line + newline for line in content) if ended else newline.join(content)
     joined = joined_dotenv(text, ["docker-compose.yml"])
     assert joined.count(OWN) == (1 if MARK not in joined else 2)
     assert parted_dotenv(joined) == text
+
+
+def test_what_somebody_wrote_below_our_line_keeps_its_own():
+    joined = joined_dotenv("A=1", ["docker-compose.yml"])
+    assert parted_dotenv(joined + "B=2\n") == "A=1\nB=2\n"
+
+
+def test_a_masked_dotenv_tells_names_and_no_values():
+    joined = joined_dotenv("# pass word\nexport PASSWORD='x#y'\r\nKEY=\"-----BEGIN\nMIIE7==\nab=\"\nCOMPOSE_PROFILES=a\nLAST=se cret", ["a.yml"])
+    assert masked_dotenv(joined) == (
+        "# xxxx xxxx\nexport PASSWORD='x#x'\r\nKEY=\"-----xxxxx\nxxxxx==\nxx=\"\nCOMPOSE_PROFILES=a\nLAST=xx xxxx\n"
+        + MARK + NO_END + "\nCOMPOSE_FILE=a.yml:docker-compose.localmodels.yml\n")

@@ -12,11 +12,10 @@ import os
 import pathlib
 
 import pytest
-import yaml
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose_wait
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_text import CannotEdit
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker, dotenv_value
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_decide import decide
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_edit_read import Source
@@ -31,23 +30,24 @@ KEY = "sk-very0Secret"
 
 
 @functools.lru_cache(maxsize=None)
-def meaning(text, ours):
+def meaning(text):
     """What a file says. The engine reads the same few files again and again, and PyYAML takes its time."""
-    return (yaml.safe_load(text) if ours else Source(text).meaning()) or {}
+    return Source(text).meaning() or {}
 
 
 class FileEngine(Engine):
     """Runs what the operator's file says, variables and hosts included."""
 
     def effective(self, named=None):
-        names = named.split(":") if named else [MAIN, OVERRIDE]
+        listed = named or dotenv_value(self.folder, "COMPOSE_FILE")
+        names = listed.split(":") if listed else [MAIN, OVERRIDE]
         found = copy.deepcopy(self.config)
         for number, name in enumerate(names):
             path = os.path.join(self.folder, name)
             if not os.path.exists(path):
                 continue
             text = pathlib.Path(path).read_bytes().decode()
-            said = meaning(text, number > 0)
+            said = meaning(text)
             for service, spec in (said.get("services") or {}).items():
                 for section in ("environment", "networks", "extra_hosts"):
                     more = spec.get(section) or {}
@@ -55,7 +55,7 @@ class FileEngine(Engine):
                     if number == 0:
                         found["services"][service][section] = dict(more)
                     else:
-                        found["services"][service].setdefault(section, {}).update(more)
+                        found["services"][service][section] = dict(found["services"][service].get(section) or {}, **more)
             for key, spec in (said.get("networks") or {}).items():
                 found["networks"][key] = {"name": spec["name"], "external": True} if spec else {"name": "fastgpt_" + key}
         return found
@@ -78,8 +78,8 @@ class FileEngine(Engine):
                 Id="id%d" % self.count, wanted=wanted)
 
 
-@pytest.fixture
-def engine(tmp_path, monkeypatch):
+def engine_in(tmp_path, monkeypatch):
+    """An engine that runs the official file, with \\r\\n at the ends of its lines, and a one-api beside it."""
     folder = tmp_path / "fastgpt"
     folder.mkdir()
     (folder / MAIN).write_bytes(OFFICIAL_TEXT.replace(b"\n", b"\r\n"))
@@ -87,6 +87,11 @@ def engine(tmp_path, monkeypatch):
     (tmp_path / "one-api" / ".env").write_text("ONE_API_CLIENT_KEY=%s\n" % KEY[3:])
     monkeypatch.setattr(_compose_wait, "_silent", lambda *dummy: None)
     return FileEngine(str(folder))
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    return engine_in(tmp_path, monkeypatch)
 
 
 def connect(engine, path="aiproxy", strategy="override", ollamas=None, check=False):

@@ -109,3 +109,13 @@ def test_nothing_that_is_shipped_knows_of_the_lab():
     shipped = [path for folder in ("plugins", "roles", "playbooks", "meta") for path in (ROOT / folder).rglob("*")
                if path.suffix in (".py", ".yml", ".md")]
     assert [(str(path), word.search(path.read_text()).group()) for path in shipped if word.search(path.read_text())] == []
+
+
+def test_the_pipeline_of_docs_gitops_uses_what_role_and_files_have():
+    text = (ROOT / "docs" / "gitops.md").read_text()
+    (play,) = yaml.safe_load(re.search(r"(?s)```yaml\n(.*?)```", text).group(1))
+    (role,) = play["roles"]
+    known = yaml.safe_load((ROOT / "roles" / "fastgpt_compose" / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    assert role["role"] == NAMESPACE + "fastgpt_compose" and role["vars"]["fastgpt_compose_apply"] is False
+    named = set(role["vars"]) | set(re.findall(r"fastgpt_compose_\w+", text))
+    assert sorted(named - set(known)) == []

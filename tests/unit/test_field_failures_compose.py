@@ -12,7 +12,7 @@ import types
 import pytest
 import yaml
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose_wait, _project
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import _mend_of
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_change import _mend_of_image
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_paths import WrongPath
 from test_compose import decide
 from test_compose import found as read_of
@@ -117,13 +117,16 @@ def test_each_list_of_exceptions_is_completed_in_its_own_case(lists):
     assert result == dict.fromkeys(lists, "localhost,ollama")
 
 
-@pytest.mark.parametrize("err, host", [
-    ('Error response from daemon: Head "https://ghcr.io/v2/labring/fastgpt/manifests/v4": read: connection reset by peer', " ghcr.io "),
-    ('Get "https://registry-1.docker.io/v2/": net/http: request canceled (Client.Timeout exceeded while awaiting headers)', " registry-1.docker.io "),
-    ("dial tcp: lookup ghcr.io on 10.0.0.1:53: no such host", "The registry cannot"),
+@pytest.mark.parametrize("image, err, registry", [
+    ("ghcr.io/labring/fastgpt:v4", 'Error response from daemon: Head "https://ghcr.io/v2/labring/fastgpt/manifests/v4": read: connection reset by peer',
+     "ghcr.io"),
+    ("mongo:5", 'Get "https://registry-1.docker.io/v2/": net/http: request canceled (Client.Timeout exceeded while awaiting headers)',
+     "registry-1.docker.io"),
+    ("ghcr.io/labring/aiproxy:v0.6.5", "dial tcp: lookup ghcr.io on 10.0.0.1:53: no such host", "ghcr.io"),
 ])
-def test_a_registry_that_is_blocked_is_named(err, host):
-    assert host in _mend_of(err) and "registry-mirrors" in _mend_of(err)
+def test_a_registry_that_is_blocked_is_named(image, err, registry):
+    said = _mend_of_image(image, err)
+    assert "its registry %s," % registry in said and "registry-mirrors" in said and "registry.cn-hangzhou" in said
 
 
 def _described(**states):
@@ -133,8 +136,9 @@ def _described(**states):
 
 def test_a_health_check_that_cannot_pass_says_why():
     health = {"Status": "unhealthy", "Log": [{"ExitCode": -1, "Output": 'exec: "curl": executable file not found in $PATH'}]}
-    service, reason = _compose_wait.waits_for(_described(fastgpt={}, aiproxy={"Status": "running", "Health": health}))
-    assert service.name == "aiproxy" and 'unhealthy: exec: "curl": executable file not found in $PATH' in reason
+    service = _described(fastgpt={}, aiproxy={"Status": "running", "Health": health}).gateway
+    assert 'unhealthy: exec: "curl": executable file not found in $PATH' in _compose_wait.health(service)
+    assert _compose_wait.cannot_check(service), "such a check tells nothing, so the server itself is asked"
 
 
 def test_a_database_that_does_not_start_is_named_before_its_gateway():

@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which images the lab's Docker registry offers: every name in the compose files of the lab's hosts, Ollama's and
-one-api's."""
+one-api's, and what is upgraded to."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import re
 from . import images
 from .shell import docker, say
 
+# What operators upgrade to: in no compose file of the lab's hosts.
+UPGRADES = ("ghcr.io/labring/fastgpt:v4.17.0",)
 IMAGE_LINE = re.compile(r"^\s*image:\s*(\S+)", re.MULTILINE)
 
 
@@ -24,6 +26,7 @@ def offered(compose_files) -> dict:
     for path in compose_files:
         for name in IMAGE_LINE.findall(path.read_text()):
             catalogue[name] = _image_for(name)
+    catalogue.update({name: _image_for(name) for name in UPGRADES})
     return catalogue
 
 
