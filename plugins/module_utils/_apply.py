@@ -9,7 +9,17 @@ import copy
 import time
 from urllib.parse import urlsplit
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _look, _plan, _prune, _pull_causes, _registry, _store
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import (
+    _look,
+    _memory,
+    _mixups,
+    _pin,
+    _plan,
+    _prune,
+    _pull_causes,
+    _registry,
+    _store,
+)
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
@@ -67,6 +77,7 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
     elif _look.memory_matters(wanted):
         prepared.running = _look.nothing_runs()
     prepared.decide()
+    prepared.warnings += _mixups.told(wanted, prepared.found)
     host = urlsplit(ollama.client.base_url).hostname
     store = _store.Store(store_path) if store_path else None
     to_ask = _plan.to_ask_for(prepared.found, wanted)
@@ -79,6 +90,8 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
     if exclusive:
         prepared.actions += _prune.undeclared(prepared.found, wanted, exclusive.protect)
         prepared.freed_exact = _prune.count_freed(prepared.actions, prepared.found, store.sizes_of if store else lambda name: None)
+    _memory.refuse_loaded_and_not(prepared.actions)
+    _memory.load_again(prepared.actions)
     return prepared
 
 
@@ -104,7 +117,8 @@ def _refuse_what_is_not_here(prepared, only_asked):
     lacking = [action for action in prepared.actions if action.pulls]
     gone = {action.name for action in lacking}
     if lacking and not only_asked:
-        raise LocalModelsError("%s: not on this server, and no registry may be asked" % ", ".join(action.shown for action in lacking),
+        raise LocalModelsError("%s: not on this server%s, and no registry may be asked" % (
+            ", ".join(action.shown for action in lacking), " with the declared digest" if any(a.wanted.digest for a in lacking) else ""),
                                "Import a bundle that holds it (localmodels.fastgpt.ollama_bundle_import); nothing was changed")
     prepared.actions = [action for action in prepared.actions
                         if not action.pulls and not (action.creates and action.wanted.recipe.base in gone)]
@@ -120,9 +134,11 @@ def _refuse_what_cannot_be_had(prepared, problems):
     for one in prepared.wanted:
         problem = problems.get(one.name.key)
         if isinstance(problem, _registry.Unknown):
-            sure.append(_plan.unknown_model(one.name, prepared.found, prepared.wanted))
+            sure.append(_mixups.unknown_model(one.name, prepared.found, prepared.wanted))
         elif isinstance(problem, _registry.Unfit):
             sure.append(problem)
+        elif one.name.key in prepared.manifests:
+            sure += [other for other in [_pin.elsewhere(one, prepared.manifests[one.name.key])] if other]
     if len(sure) == 1:
         raise LocalModelsError(sure[0].what, (sure[0].mend + "; " if sure[0].mend else "") + "nothing was changed")
     if sure:
@@ -180,7 +196,7 @@ class Run:
         self.ollama, self.progress = ollama, progress
         self.retries, self.stall_timeout = retries, stall_timeout
         self.sleep, self.clock = sleep, clock
-        self.found = prepared.found
+        self.found, self.manifests = prepared.found, prepared.manifests
         self.outcomes = [Outcome(action) for action in prepared.actions]
         self._by_key = {outcome.action.name.key: outcome for outcome in self.outcomes}
         self._loaded = None
@@ -193,18 +209,20 @@ class Run:
         Raises LocalModelsError if nobody waits any more, or the server does not say afterwards what it holds.
         """
         todo = [outcome for outcome in self.outcomes if outcome.action.verb != "none"]
+        unloads = [outcome for outcome in self.outcomes if outcome.action.memory == "unload"]
         try:
+            # Unloading comes first, for it makes room, and because the server loses sight of weights whose model is pulled anew.
+            self._memory([outcome for outcome in unloads if outcome.action.before])
             for outcome in todo:
                 if outcome.action.verb != "prune":
                     self._one(outcome)
             if todo:
                 self._look_again()
             self._prune([outcome for outcome in todo if outcome.action.verb == "prune"])
-            # Unloading comes first, for it makes room in memory.
-            for memory in ("unload", "load"):
-                for outcome in self.outcomes:
-                    if outcome.action.memory == memory and not outcome.problem:
-                        self._memory(outcome)
+            self._memory([outcome for outcome in unloads if outcome.action.changes])
+            loads = [outcome for outcome in self.outcomes if outcome.action.memory == "load"]
+            # Of two models with the same weights the last one says for how long they stay.
+            self._memory(sorted(loads, key=lambda outcome: _memory.is_forever(outcome.action.wanted.keep_alive)))
         finally:
             self.progress.close()
 
@@ -262,13 +280,18 @@ class Run:
         except LocalModelsError as problem:
             outcome.problem = problem
 
-    def _memory(self, outcome):
+    def _memory(self, outcomes):
+        for outcome in outcomes:
+            if not outcome.problem:
+                self._load_or_not(outcome)
+
+    def _load_or_not(self, outcome):
         action, began = outcome.action, self.clock()
         try:
+            if action.memory == "unload" or action.unload_first:
+                self.ollama.unload(action.shown)
             if action.memory == "load":
                 self.ollama.load(action.shown, action.wanted.keep_alive)
-            else:
-                self.ollama.unload(action.shown)
             outcome.memory_done = True
         except LocalModelsError as problem:
             outcome.problem = problem
@@ -320,8 +343,18 @@ class Run:
                 self.ollama.delete(one.name.short)
                 self.found.remove(one)
             else:
+                self._refuse_another_content(outcome, one)
                 continue
             outcome.done, outcome.problem = False, _pull_causes.PullFailed(outcome.action.shown, cause, "")
+
+    def _refuse_another_content(self, outcome, one):
+        """A pinned model whose registry could not be asked before may turn out to be another one; where there was none it goes again."""
+        problem = _pin.broken(outcome.action.wanted, one, self.manifests.get(one.name.key))
+        if problem:
+            outcome.done, outcome.problem = False, problem
+            if outcome.action.before is None:
+                self.ollama.delete(one.name.short)
+                self.found.remove(one)
 
 
 def _pulled(action, layers, seconds):

@@ -82,7 +82,7 @@ class Server:
 
 
 class Manifest:
-    digest, size, blobs = NEW, 100, {"sha256:a": 100}
+    digest, digests, size, blobs, weights, layers = NEW, {NEW}, 100, {"sha256:a": 100}, "", ()
 
     def is_the_same(self, found):
         return found.digest == NEW
