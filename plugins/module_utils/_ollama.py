@@ -147,7 +147,13 @@ class Ollama:
                 answer, "", "An Ollama that listens on loopback only takes requests for localhost or an address: use one in the"
                             " URL, or let the proxy before it send Host: localhost:11434")
         if answer.status in (401, 407):
-            return self.client.refused(answer, None, "Something before Ollama asks for credentials, which Ollama itself never does")
+            return self.client.refused(answer, None, "Something before Ollama asks for credentials, which Ollama itself never does: give them"
+                                                     " with url_username and url_password, or with headers")
+        if answer.status == 400 and "SSL certificate" in answer.text:
+            return self.client.refused(answer, "a client certificate is missing or not accepted", "Give it with client_cert and client_key")
+        if 300 <= answer.status < 400:
+            return self.client.refused(answer, "it is elsewhere, at %s" % scrub(answer.headers.get("location", "no address")),
+                                       "Use the address of Ollama itself, or of the proxy before it, with https:// if that is what it wants")
         if answer.status in (404, 405) or answer.json() is None:
             return self.client.refused(answer, None, "Check whether Ollama itself listens at this address, and its version")
         return self.client.refused(answer)

@@ -166,7 +166,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_facts import read
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_from
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
 
 
 def main():
@@ -179,7 +179,7 @@ def main():
         supports_check_mode=True,
     )
     try:
-        facts = read(ollama_from(module.params), module.params["models"], module.params["details"])
+        facts = read(ollama_for(module), module.params["models"], module.params["details"])
     except LocalModelsError as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(changed=False, **facts)

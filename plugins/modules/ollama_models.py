@@ -245,8 +245,8 @@ reachable:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _plan, _report
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_from
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._progress import Progress
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 
@@ -280,7 +280,7 @@ def run(module, results):
     """Fills `results` (dict) as it goes, so that a failure in between reports what was done until then."""
     params = module.params
     wanted = _plan.read_wanted(params["models"], params["insecure"])
-    ollama = ollama_from(params)
+    ollama = ollama_for(module)
     exclusive = _apply.Exclusive(params["protect"], params["allow_empty"]) if params["exclusive"] else None
     prepared = _apply.prepare(ollama, wanted, params["store_path"], assume_empty=module.check_mode,
                               offline=params["offline"], exclusive=exclusive)
@@ -310,7 +310,7 @@ def fill(module, results, prepared, outcomes, found):
     pruned = [outcome.action for outcome in outcomes if outcome.action.verb == "prune" and outcome.done]
     results["freed"] = {"bytes": sum(action.size for action in pruned), "exact": prepared.freed_exact}
     if module._diff:
-        results["diff"] = _plan.diff(prepared.found, found, prepared.actions, module.params["url"])
+        results["diff"] = _plan.diff(prepared.found, found, prepared.actions, scrub(module.params["url"]))
 
 
 if __name__ == "__main__":
