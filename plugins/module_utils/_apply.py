@@ -10,6 +10,7 @@ import time
 from urllib.parse import urlsplit
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import (
+    _capacity,
     _look,
     _memory,
     _mixups,
@@ -52,14 +53,15 @@ class Exclusive:
         self.protect, self.allow_empty = list(protect), allow_empty
 
 
-def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeout=10, offline=False, exclusive=None):
+def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeout=10, offline=False, exclusive=None, capacity="enforce",
+            look=lambda: (None, 0)):
     """Prepared for a server (_ollama.Ollama) and the declared models (list of _plan.Wanted). Reads only.
 
     Where nothing has to be asked of a registry, and no model is made from another or has to be loaded, this costs exactly one
     request. store_path: the model store as this host sees it, or None to look for it. assume_empty: a server where nothing listens
     yet counts as one without models (check mode on a fresh host). offline: no registry is asked, by nobody. exclusive: Exclusive,
-    or None where undeclared models stay. Raises LocalModelsError for a model that does not exist or cannot be had, and for a disk
-    that is too small.
+    or None where undeclared models stay. capacity: one of _capacity.MODES. look: see _capacity.Host. Raises LocalModelsError for a model that
+    does not exist or cannot be had, and for a disk or a memory that is too small.
     """
     if exclusive:
         _prune.refuse_empty(wanted, exclusive.allow_empty)
@@ -83,15 +85,17 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
     to_ask = _plan.to_ask_for(prepared.found, wanted)
     if (to_ask or exclusive) and not store:
         store = _store.find(host, prepared.found)
+    problems = {}
     if offline:
         _refuse_what_is_not_here(prepared, only_asked=assume_empty)
     elif to_ask:
-        _ask_registries(ollama, prepared, to_ask, store, registry_timeout)
+        problems = _ask_registries(ollama, prepared, to_ask, store, registry_timeout)
     if exclusive:
         prepared.actions += _prune.undeclared(prepared.found, wanted, exclusive.protect)
         prepared.freed_exact = _prune.count_freed(prepared.actions, prepared.found, store.sizes_of if store else lambda name: None)
     _memory.refuse_loaded_and_not(prepared.actions)
     _memory.load_again(prepared.actions)
+    prepared.warnings += _capacity.judge(prepared, problems, _capacity.Host(store, look), capacity)
     return prepared
 
 
@@ -101,8 +105,8 @@ def _ask_registries(ollama, prepared, to_ask, store, registry_timeout):
     _refuse_what_cannot_be_had(prepared, problems)
     _note_local_layers(prepared, store)
     prepared.decide()
-    _check_capacity(prepared, store, problems)
     _note_other_stores(prepared, store)
+    return problems
 
 
 def _as_it_is(wanted):
@@ -152,28 +156,6 @@ def _note_local_layers(prepared, store):
         for one in prepared.found:
             if one.name.key in prepared.manifests:
                 one.blobs = store.blobs_of(one.name)
-
-
-def _check_capacity(prepared, store, problems):
-    coming = [a for a in prepared.actions if a.pulls]
-    for action in coming:
-        problem = problems.get(action.name.key)
-        if problem:
-            prepared.warnings.append(
-                "The size of %s is unknown before it is pulled, and whether it fits the disk: this host could not ask the registry. %s"
-                % (action.shown, problem))
-    manifests = [prepared.manifests[a.name.key] for a in coming if a.name.key in prepared.manifests]
-    if not manifests:
-        return
-    if not store:
-        if prepared.reachable:
-            prepared.warnings.append("Whether %s more fit the disk was not checked, for the model store of this server was not found"
-                                     " on this host. Name it by store_path." % size_text(sum(m.size for m in manifests)))
-        return
-    try:
-        store.refuse_if_too_small(manifests)
-    except PermissionError as problem:
-        prepared.warnings.append("Whether the models fit the disk was not checked: %s" % problem)
 
 
 def _note_other_stores(prepared, store):

@@ -118,6 +118,8 @@ class Client:
     def unreachable(self, problem):
         """The Unreachable that tells an operator what a socket error means."""
         said, mend = explain(problem)
+        if self.base_url.startswith("https") and isinstance(problem, ConnectionError):
+            mend += ", and whether a client certificate is asked for (client_cert)"  # some servers just hang up then
         return Unreachable(self.hop, self.base_url, scrub(said, self.secrets), mend)
 
     def refused(self, answer, said=None, mend=""):

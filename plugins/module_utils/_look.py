@@ -36,7 +36,8 @@ def closer(ollama, found, wanted):
     plain = _memory.Running(running)
     touched = [one for one in wanted if one.state in _memory.STATES]
     mixed = len({(one.state, _memory.is_forever(one.keep_alive)) for one in touched}) > 1
-    unclear = [one for one in touched if running and not (one.name in held and plain.entry(one.name, {held[one.name].digest}))]
+    unclear = [one for one in touched if running and (one.recipe or not (
+        one.name in held and one.digest in ("", held[one.name].digest) and plain.entry(one.name, {held[one.name].digest})))]
     names |= {root for root in (_root(one, wanted) for one in (touched if mixed else unclear)) if root in held}
     if unclear:
         # A model that was pulled anew runs with its old weights until it is loaded again; one that was made anew has the same ones.

@@ -48,7 +48,7 @@ options:
       - The models, each a name or a map.
       - A name has the form C([host/][namespace/]model[:tag]). V(qwen2.5), V(qwen2.5:latest) and
         V(registry.ollama.ai/library/qwen2.5:latest) are the same model, whatever the case.
-      - Known keys of a map are C(name) (needed), C(state), C(insecure), C(keep_alive), and those of a model that is made from another one.
+      - Known keys of a map are C(name) (needed), C(state), C(insecure), C(keep_alive), C(digest), and those of a model that is made from another one.
         Other keys are left alone, for the list is shared with the roles that configure FastGPT.
       - C(state) is V(present) (the default), V(absent), V(latest), which pulls again only if the registry has another model
         under this name, V(loaded) or V(unloaded). The last two are V(present) as well.
@@ -56,6 +56,9 @@ options:
         The default V(-1) is for ever. A model that is in memory for a shorter time than for ever is loaded again if C(keep_alive) is
         for ever; other times count from the last use of a model, and are not compared. Models with the same weights share what is loaded,
         so loading or unloading one of them does it to the others too.
+      - C(digest) pins a model to one content, by the digest that M(localmodels.fastgpt.ollama_info) and C(GET /api/tags) show. Ollama takes
+        no digest in a name, so the registry is asked before the first byte whether it still has this content under this name, and the
+        server after the pull. A model that is there with another digest is pulled again.
       - C(insecure) says that the registry of this model speaks plain HTTP.
       - C(from) names a model that this one is made from. It is declared with it, and comes first. C(system), C(template), C(parameters)
         (a map), C(license) (a text, or a list of them) and C(messages) (a list of maps with C(role) and C(content)) make the difference.
@@ -101,6 +104,19 @@ options:
       - It is only read, to find out what is there already and how much space is free.
       - If not set, the usual places are looked at. What is not found is not checked, and a warning says so.
     type: path
+  capacity:
+    description:
+      - What happens if declared models do not fit the disk of the server, or are so large that it could never load them.
+      - V(enforce) fails before the first byte, V(warn) says it and goes on, V(ignore) does not look.
+      - The disk counts with what is there already, with layers that models share counted once, and with what declared deletions free.
+      - The memory is looked at if Ollama runs on the host that runs the module. It is that of the machine, or the limit of the container or
+        service that Ollama runs in, with swap and the memory of NVIDIA and AMD GPUs. A model is too large if its weights alone are.
+      - >-
+        Of models that are used by turns, those that are V(loaded) and those with C(default_for), a warning says if they push each other
+        out of memory.
+    type: str
+    choices: [enforce, warn, ignore]
+    default: enforce
   retries:
     description:
       - How often a pull is tried again after a failure that may pass, such as a registry that is down or busy, a broken
@@ -123,7 +139,8 @@ seealso:
   - module: localmodels.fastgpt.ollama_bundle_import
 notes:
   - The module runs on the managed host, beside Ollama. To reach a server from somewhere else, such as one on Windows, set O(url) and use
-    C(delegate_to).
+    C(delegate_to). Disk and memory of that server are not looked at then, and the paths of certificates are those of the host that runs
+    the module.
 """
 
 EXAMPLES = r"""
@@ -154,6 +171,12 @@ EXAMPLES = r"""
           num_ctx: 8192
           stop: ["<|im_end|>"]
 
+- name: Exactly this content, or a failure that says what the registry has now
+  localmodels.fastgpt.ollama_models:
+    models:
+      - name: llama3.2:3b
+        digest: a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72
+
 - name: The server holds these models and no others
   localmodels.fastgpt.ollama_models:
     models:
@@ -162,9 +185,12 @@ EXAMPLES = r"""
     protect:
       - house-*
 
-- name: A server somewhere else holds its models
+- name: A server on Windows, behind a proxy with TLS and a password, holds its models
   localmodels.fastgpt.ollama_models:
-    url: http://192.0.2.10:11434
+    url: https://gpu-win1.example.com
+    url_username: ansible
+    url_password: "{{ vault_ollama_password }}"
+    client_cert: /etc/ansible/ollama-client.pem
     models: "{{ local_models }}"
   delegate_to: localhost
 """
@@ -244,7 +270,8 @@ reachable:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _plan, _report
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _capacity, _machine, _plan, _report
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._progress import Progress
@@ -262,6 +289,7 @@ def main():
             protect={"type": "list", "elements": "str", "default": []},
             allow_empty={"type": "bool", "default": False},
             store_path={"type": "path"},
+            capacity={"type": "str", "choices": list(_capacity.MODES), "default": "enforce"},
             retries={"type": "int", "default": 3},
             stall_timeout={"type": "int", "default": 300},
             progress_path={"type": "path"},
@@ -283,7 +311,8 @@ def run(module, results):
     ollama = ollama_for(module)
     exclusive = _apply.Exclusive(params["protect"], params["allow_empty"]) if params["exclusive"] else None
     prepared = _apply.prepare(ollama, wanted, params["store_path"], assume_empty=module.check_mode,
-                              offline=params["offline"], exclusive=exclusive)
+                              offline=params["offline"], exclusive=exclusive, capacity=params["capacity"],
+                              look=lambda: _machine.below(ollama.client.base_url, runner(module)))
     for warning in prepared.warnings:
         module.warn(warning)
     results["reachable"] = prepared.reachable

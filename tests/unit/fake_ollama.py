@@ -119,5 +119,8 @@ class FakeStore:
     def missing(self, manifests):
         return 0
 
-    def refuse_if_too_small(self, manifests):
-        pass
+    def missing(self, manifests):
+        return 0
+
+    def free(self):
+        return 1

@@ -8,7 +8,7 @@ import hashlib
 import json
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _look, _ollama_facts, _ollama_options
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _look, _machine, _ollama_facts, _ollama_options
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
 from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, untold
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
@@ -70,6 +70,18 @@ def test_a_pull_and_its_check(capsys, tmp_path, check):
     assert result["changed"] is True and result["models"][0]["action"] == "pull"
     assert (result["models"][0]["digest_before"], result["models"][0]["digest_after"]) == (None, DIGEST)
     assert result["diff"]["before"] == "" and result["diff"]["after"] == "%s %s 100 B\n" % (name, DIGEST[:12])
+
+
+@pytest.mark.parametrize("capacity", ["enforce", "warn", "ignore"])
+def test_a_model_that_can_never_be_loaded(capsys, tmp_path, monkeypatch, capacity):
+    monkeypatch.setattr(_machine, "below", lambda url, run: (_machine.Memory(50), 0) if url == server.url else None)
+    answers = {("GET", "/v2/library/tiny/manifests/v1"): (200, MANIFEST), ("GET", "/api/tags"): tags(), ("GET", "/api/version"): (200, {"version": "0.32.15"})}
+    with serving(answers) as server:
+        name = "%s/library/tiny:v1" % server.host
+        result = call(ollama_models, capsys, check=True, url=server.url, models=[name], insecure=True, store_path=str(tmp_path), capacity=capacity)
+    said = "can never be loaded here: its weights alone are 90 B, and this host has 50 B of memory"
+    assert (said in result.get("msg", ""), said in str(result.get("warnings"))) == (capacity == "enforce", capacity == "warn")
+    assert bool(result.get("failed")) == (capacity == "enforce")
 
 
 def test_a_failure_tells_what_was_done_before_it(capsys):

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _store
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found
 
@@ -46,14 +44,6 @@ def test_the_part_of_a_broken_pull_that_came_counts_and_the_hole_in_it_does_not(
         partial.truncate(10 * 1024 * 1024)
     left = store.missing([Manifest(a=10 * 1024 * 1024)])
     assert 7 * 1024 * 1024 < left <= 8 * 1024 * 1024
-
-
-def test_a_disk_that_is_too_small_is_said_with_what_is_missing(store, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 4 * MB))
-    store.refuse_if_too_small([Manifest(a=4 * MB)])
-    with pytest.raises(LocalModelsError) as caught:
-        store.refuse_if_too_small([Manifest(a=3 * MB), Manifest(b=3 * MB)])
-    assert "need 6.0 MB more on the disk of %s, and 4.0 MB are free: 2.0 MB are missing" % store.path in caught.value.what
 
 
 def test_free_space_of_a_store_that_is_not_there_yet_is_that_of_its_disk(tmp_path):

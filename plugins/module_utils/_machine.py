@@ -1,0 +1,162 @@
+# Copyright (c) localmodels contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machine below an Ollama that runs on this host: its process, its memory, its GPUs. Internal to this collection.
+
+Read are proc(5), cgroups(7), the kernel's DRM drivers and nvidia-smi. An Ollama on another machine is never guessed at.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from urllib.parse import urlsplit
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _address, _process
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
+
+NVIDIA = "0x10de"
+_NO_LIMIT = 1 << 60  # version 1 of cgroups writes a huge number where there is no limit
+
+
+class Memory:
+    """Bytes that models may take. `ram` (int: what the kernel has, or the limit of the server's container or service), `limited` (bool: it
+    is such a limit), `swap` (int), `vram` (int, or None where there is a GPU of which nobody says how much it has)."""
+
+    def __init__(self, ram, swap=0, vram=0, limited=False):
+        self.ram, self.swap, self.vram, self.limited = ram, swap, vram, limited
+
+    @property
+    def total(self):
+        """Bytes at the very most, or None where they are unknown."""
+        return None if self.vram is None else self.ram + self.swap + self.vram
+
+    @property
+    def fast(self):
+        """Bytes that models share without pushing each other out: the GPUs', or where there are none the main memory's; None: unknown."""
+        return None if self.vram is None else self.vram or self.ram
+
+    def __str__(self):
+        words = ["%s of memory%s" % (size_text(self.ram), ", the limit of its container or service" if self.limited else "")]
+        if self.swap:
+            words.append("%s of swap" % size_text(self.swap))
+        words.append("%s of video memory" % size_text(self.vram) if self.vram else "no GPU that says how much it has")
+        return ", ".join(words)
+
+
+def below(url, run, root="/proc", sysfs="/sys"):
+    """(Memory, or None; how many models it keeps loaded at once (int), 0 where that is not said) of the Ollama at `url` (str), if it runs
+    on this host. run, sysfs: see memory()."""
+    process = at(url, root)
+    if not process:
+        return None, 0
+    slots = (process.environment() or {}).get("OLLAMA_MAX_LOADED_MODELS", "").strip("\"' ")
+    return memory(process, run, sysfs), int(slots) if slots.isdigit() else 0
+
+
+def at(url, root="/proc"):
+    """The Process of the Ollama server at `url` (str), or None: it runs on another machine, or nobody can tell which one it is."""
+    parts = urlsplit(url)
+    return server(parts.port or (443 if parts.scheme == "https" else 80), root) if _address.is_here(parts.hostname or "") and os.path.isdir(root) else None
+
+
+def server(port, root="/proc"):
+    """The Process of the Ollama server on this host that listens on `port` (int), or None.
+
+    Behind Docker's published port the server listens on another one in its own network, so a single server on the host is taken as it is.
+    """
+    found = [one for one in (_process.Process(int(name), root) for name in os.listdir(root) if name.isdigit())
+             if one.name() == "ollama" and "serve" in one.command()]
+    if len(found) > 1:
+        found = [one for one in found
+                 if one.sockets() & {inode for dummy, inode, dummy2 in _process.listeners(port, os.path.join(root, str(one.pid)))}]
+    return found[0] if len(found) == 1 else None
+
+
+def memory(process, run, sysfs="/sys"):
+    """The Memory for a server's Process, or None where procfs does not say it.
+
+    run: callable(list of str) -> (rc, stdout, stderr), which raises OSError for a program that is not there. sysfs: where that is mounted.
+    """
+    kernel = _meminfo(process.root)
+    if not kernel:
+        return None
+    limit, with_swap = _limits(process)
+    ram = min(kernel["MemTotal"], limit)
+    swap = min(kernel.get("SwapTotal", 0), max(0, with_swap - limit) if with_swap < _NO_LIMIT else _NO_LIMIT)
+    return Memory(ram, swap, _video(run, sysfs), limited=limit < kernel["MemTotal"])
+
+
+def _meminfo(root):
+    text = _text(os.path.join(root, "meminfo")) or ""
+    found = {match.group(1): int(match.group(2)) * 1024 for match in re.finditer(r"(?m)^(MemTotal|SwapTotal):\s+(\d+) kB$", text)}
+    return found if "MemTotal" in found else {}
+
+
+def _limits(process):
+    """(memory, memory and swap) in bytes that the control groups of a process allow; _NO_LIMIT where they do not say."""
+    limit = both = _NO_LIMIT
+    for controllers, path in process.cgroups().items():
+        kind = "cgroup2" if controllers == "" else "cgroup"
+        if kind == "cgroup" and "memory" not in controllers.split(","):
+            continue
+        names = ("memory.max", "memory.swap.max") if kind == "cgroup2" else ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+        for folder in _folders(process.root, kind, path):
+            here, more = (_number(os.path.join(folder, name)) for name in names)
+            limit = min(limit, here)
+            # Version 2 counts swap by itself, version 1 together with memory.
+            both = min(both, here + more if kind == "cgroup2" else more)
+    return limit, both
+
+
+def _folders(root, kind, path):
+    """The folders (list of str) of a control group and of those above it, as far as this mount namespace shows them."""
+    for line in (_text(os.path.join(root, "self", "mountinfo")) or "").splitlines():
+        fields, dummy, more = line.partition(" - ")
+        options = more.split(" ")
+        if options[0] != kind or kind == "cgroup" and "memory" not in options[-1].split(","):
+            continue
+        top, place = fields.split(" ")[3:5]
+        inner = os.path.relpath(path, top) if path.startswith(top.rstrip("/") + "/") else "."
+        parts = [] if inner == "." or ".." in inner.split("/") else inner.split("/")
+        return [os.path.join(place, *parts[:depth]) for depth in range(len(parts), -1, -1)]
+    return []
+
+
+def _number(path):
+    text = (_text(path) or "").strip()
+    return int(text) if text.isdigit() else _NO_LIMIT
+
+
+def _video(run, sysfs):
+    """Bytes of video memory, 0 without a GPU that has its own, None where one does not say."""
+    total = 0
+    for card in glob.glob(os.path.join(sysfs, "class", "drm", "card*")):
+        for name in ("device/mem_info_vram_total", "lmem_total_bytes"):  # amdgpu, i915
+            found = _number(os.path.join(card, name))
+            total += found if found < _NO_LIMIT else 0
+    nvidia = _nvidia(run)
+    if nvidia is None and NVIDIA in [(_text(one) or "").strip() for one in glob.glob(os.path.join(sysfs, "bus", "pci", "devices", "*", "vendor"))
+                                     if (_text(os.path.join(os.path.dirname(one), "class")) or "").startswith("0x03")]:
+        return None
+    return total + (nvidia or 0)
+
+
+def _nvidia(run):
+    try:
+        code, out, dummy = run(["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"])
+    except OSError:
+        return None
+    figures = [line.strip() for line in out.splitlines() if line.strip()]
+    if code or not figures or not all(one.isdigit() for one in figures):
+        return None
+    return sum(int(one) for one in figures) * 1024 * 1024
+
+
+def _text(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as text:
+            return text.read()
+    except OSError:
+        return None
