@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from urllib.parse import urlsplit
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import (
     _capacity,
+    _lanes,
     _look,
     _memory,
     _mixups,
@@ -28,16 +30,17 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._report import
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text, time_text
 
 LONGEST_PAUSE = 30
+LONGEST_WISH = 120  # seconds that a server may ask to wait
 
 
 class Prepared:
     """What is there and what has to be done: `found` (list of _plan.Found), `actions` (list of _plan.Action), `warnings` (list of
-    str), `manifests` ({ModelName.key: _registry.Manifest}), `reachable` (bool), `freed_exact` (bool: the sizes of what is deleted
-    because nobody declared it are exact, and not the most that can get free)."""
+    str), `manifests` ({ModelName.key: _registry.Manifest}), `on_disk` (set of digests of their layers), `reachable` (bool), `freed_exact`
+    (bool: the sizes of what is deleted because nobody declared it are exact, and not the most that can get free)."""
 
     def __init__(self, found, wanted, reachable=True):
         self.found, self.wanted, self.reachable = found, wanted, reachable
-        self.manifests, self.warnings = {}, []
+        self.manifests, self.warnings, self.on_disk = {}, [], set()
         self.differences, self.running = {}, ()
         self.freed_exact = True
         self.decide()
@@ -105,6 +108,8 @@ def _ask_registries(ollama, prepared, to_ask, store, registry_timeout):
     _refuse_what_cannot_be_had(prepared, problems)
     _note_local_layers(prepared, store)
     prepared.decide()
+    if store:
+        prepared.on_disk = store.whole([prepared.manifests[a.name.key] for a in prepared.actions if a.pulls and a.name.key in prepared.manifests])
     _note_other_stores(prepared, store)
     return problems
 
@@ -167,27 +172,38 @@ def _note_other_stores(prepared, store):
                                      % (action.shown, other, store.path))
 
 
+class Pull:
+    """One model on its way: `outcome` (Outcome), `blobs` (set of digests, or None where the registry could not be asked for them)."""
+
+    def __init__(self, outcome, manifest):
+        self.outcome = outcome
+        self.blobs = set(manifest.blobs) if manifest else None
+
+
 class Run:
     """Does what was prepared. `outcomes` (list of Outcome) and `found` (list of _plan.Found) tell the truth at any moment.
 
     retries: further tries after a failure that may pass, with growing pauses. stall_timeout: seconds, see _pull.follow.
-    progress: _progress.Progress.
+    progress: _progress.Progress. at_once: how many pulls may run at the same time. `fetched`: bytes that the pulls brought;
+    `seconds`: how long that took.
     """
 
-    def __init__(self, ollama, prepared, progress, retries=3, stall_timeout=300, sleep=time.sleep, clock=time.monotonic):
+    def __init__(self, ollama, prepared, progress, retries=3, stall_timeout=300, at_once=4, sleep=time.sleep, clock=time.monotonic):
         self.ollama, self.progress = ollama, progress
-        self.retries, self.stall_timeout = retries, stall_timeout
+        self.retries, self.stall_timeout, self.at_once = retries, stall_timeout, at_once
         self.sleep, self.clock = sleep, clock
-        self.found, self.manifests = prepared.found, prepared.manifests
+        self.found = prepared.found
         self.outcomes = [Outcome(action) for action in prepared.actions]
         self._by_key = {outcome.action.name.key: outcome for outcome in self.outcomes}
+        self._manifests, self._on_disk = prepared.manifests, prepared.on_disk
         self._loaded = None
         self._in_trouble = set()
+        self.fetched, self.seconds = 0, 0.0
 
     def carry_out(self):
         """Do it. A model that fails does not keep the others from being pulled; look into `outcomes` for problems.
 
-        Pulls run one after the other: a server can crash when two of them share a layer (ollama#17370).
+        Deletions come first, for they make room; then the pulls, several at a time; then what is made of them.
         Raises LocalModelsError if nobody waits any more, or the server does not say afterwards what it holds.
         """
         todo = [outcome for outcome in self.outcomes if outcome.action.verb != "none"]
@@ -195,9 +211,9 @@ class Run:
         try:
             # Unloading comes first, for it makes room, and because the server loses sight of weights whose model is pulled anew.
             self._memory([outcome for outcome in unloads if outcome.action.before])
-            for outcome in todo:
-                if outcome.action.verb != "prune":
-                    self._one(outcome)
+            self._each([outcome for outcome in todo if outcome.action.verb == "delete"])
+            self._pull_all([outcome for outcome in todo if outcome.action.pulls])
+            self._each([outcome for outcome in todo if outcome.action.creates])
             if todo:
                 self._look_again()
             self._prune([outcome for outcome in todo if outcome.action.verb == "prune"])
@@ -207,6 +223,26 @@ class Run:
             self._memory(sorted(loads, key=lambda outcome: _memory.is_forever(outcome.action.wanted.keep_alive)))
         finally:
             self.progress.close()
+
+    def _each(self, outcomes):
+        for outcome in outcomes:
+            self._one(outcome)
+
+    def _pull_all(self, outcomes):
+        began = self.clock()
+        pulls = [Pull(outcome, self._manifests.get(outcome.action.name.key)) for outcome in outcomes]
+        try:
+            _lanes.carry_out(pulls, self._pull_one, self.at_once, self._on_disk)
+        finally:
+            self.seconds = self.clock() - began
+            self.fetched = sum(outcome.fetched for outcome in outcomes)
+        done = [outcome for outcome in outcomes if outcome.done]
+        if len(done) > 1:
+            self.progress.say(_together(len(done), self.fetched, self.seconds))
+
+    def _pull_one(self, pull):
+        self._one(pull.outcome)
+        return pull.outcome.done
 
     def _one(self, outcome):
         began = self.clock()
@@ -285,25 +321,27 @@ class Run:
         # After one model has used up its tries on a registry that is down, the next ones get one try each.
         retries = 0 if action.name.host in self._in_trouble else self.retries
         for this_try in range(retries + 1):
-            self.progress.start(action.shown, action.size or 0)
+            track = self.progress.start(action.shown, action.size or 0)
             try:
-                layers = self.ollama.pull(action.shown, action.wanted.insecure, self.progress.moved, self.stall_timeout,
+                layers = self.ollama.pull(action.shown, action.wanted.insecure, track.moved, self.stall_timeout,
                                           self.progress.abandoned)
             except Abandoned:
                 raise
             except LocalModelsError as problem:
                 outcome.problem = problem
-                if not getattr(problem, "passing", isinstance(problem, Unreachable)):
+                if not problem.passing:
                     break
                 if this_try < retries:
-                    self._pause(min(LONGEST_PAUSE, 2 ** (this_try + 1)))
+                    wish = problem.retry_after
+                    self._pause(min(LONGEST_PAUSE, 2 ** (this_try + 1)) if wish is None else min(LONGEST_WISH, math.ceil(wish)))
                 continue
             outcome.problem, outcome.done = None, True
-            self.progress.end(_pulled(action, layers, self.clock() - began))
+            outcome.fetched = layers.fetched
+            self.progress.end(action.shown, _pulled(action, layers, self.clock() - began))
             return
         else:
             self._in_trouble.add(action.name.host)
-        self.progress.end(str(outcome.problem))
+        self.progress.end(action.shown, str(outcome.problem))
 
     def _pause(self, seconds):
         for dummy in range(seconds):
@@ -331,7 +369,7 @@ class Run:
 
     def _refuse_another_content(self, outcome, one):
         """A pinned model whose registry could not be asked before may turn out to be another one; where there was none it goes again."""
-        problem = _pin.broken(outcome.action.wanted, one, self.manifests.get(one.name.key))
+        problem = _pin.broken(outcome.action.wanted, one, self._manifests.get(one.name.key))
         if problem:
             outcome.done, outcome.problem = False, problem
             if outcome.action.before is None:
@@ -347,3 +385,8 @@ def _pulled(action, layers, seconds):
     if seconds >= 1 and layers.fetched:
         words.append("%s/s" % size_text(layers.fetched / seconds))
     return ", ".join(words)
+
+
+def _together(count, fetched, seconds):
+    words = "Pulled %d models%s in %s" % (count, ", %s" % size_text(fetched) if fetched else "", time_text(seconds))
+    return words + (", %s/s" % size_text(fetched / seconds) if seconds >= 1 and fetched else "")

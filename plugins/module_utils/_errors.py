@@ -27,12 +27,19 @@ def url_passwords(text):
     """The passwords (list of str) in the URLs of `text` (str)."""
     return _URL_PASSWORD.findall(text)
 
+# Too many requests; and what a proxy says of a server behind it that restarts.
+BUSY = (429, 502, 503, 504)
+
 
 class LocalModelsError(Exception):
     """Base of every error that ends a module with a message instead of a traceback.
 
     `what` says what failed and where; `mend` (may be empty) says what to do about it. Both are plain sentences.
+    `passing` (bool): the same may well succeed later; `retry_after`: seconds that a server asked to wait until then, or None.
     """
+
+    passing = False
+    retry_after = None
 
     def __init__(self, what, mend=""):
         self.what = what.rstrip(". ")
@@ -54,6 +61,12 @@ class HopError(LocalModelsError):
 class Unreachable(HopError):
     """No answer at all: refused, unknown name, time-out, TLS failure."""
 
+    passing = True
+
 
 class Refused(HopError):
     """The server answered, and the answer is an error."""
+
+    @property
+    def passing(self):
+        return self.status in BUSY

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import base64
+import email.utils
 import http.client
 import json
 import re
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -44,6 +46,18 @@ class Answer:
         try:
             return json.loads(self.text)
         except ValueError:
+            return None
+
+    @property
+    def retry_after(self):
+        """Seconds (float, 0 or more) that the server asks to wait (RFC 9110, 10.2.3: a number, or a date), or None."""
+        said = self.headers.get("retry-after", "").strip()
+        if said.isdigit():
+            return float(said)
+        try:
+            when = email.utils.parsedate_to_datetime(said)
+            return max(0.0, when.timestamp() - time.time())
+        except (TypeError, ValueError):
             return None
 
 
@@ -126,7 +140,9 @@ class Client:
         """The Refused for an Answer; `said` is the server's own text where the caller found one."""
         text = said if said is not None else answer.text
         text = " ".join(scrub(text, self.secrets).split())[:300] or "an empty body"
-        return Refused(self.hop, self.base_url, "answered %d: %s" % (answer.status, text), mend, status=answer.status)
+        refused = Refused(self.hop, self.base_url, "answered %d: %s" % (answer.status, text), mend, status=answer.status)
+        refused.retry_after = answer.retry_after
+        return refused
 
 
 def explain(problem):

@@ -20,8 +20,8 @@ SHARED_KEYS = ("default_for", "display_name", "context", "max_response", "vision
 
 class Wanted:
     """One declared model: `name` (ModelName), `state` (one of STATES), `insecure` (bool: its registry speaks plain HTTP), `recipe`
-    (_recipe.Recipe, or None for a model that is pulled), `keep_alive` (as Ollama takes it; for the state loaded), `digest` (64 hex digits of the one content that will do, or ""),
-    `used` (bool: FastGPT asks it as one of its defaults)."""
+    (_recipe.Recipe, or None for a model that is pulled), `keep_alive` (as Ollama takes it; for the state loaded), `digest` (64 hex digits
+    of the one content that will do, or ""), `used` (bool: FastGPT asks it as one of its defaults)."""
 
     def __init__(self, name, state="present", insecure=False, recipe=None, keep_alive=_memory.FOREVER, digest="", used=False):
         self.name = name
@@ -50,8 +50,9 @@ class Action:
     as declared), or recheck (whether it still fits its base is only known after the base was asked for). `before`, `after`:
     digest (str) or None where there is no model; `after` is "unknown" where nobody knows before. `size`: bytes of the model
     where known, else None; of a prune: bytes that get free. `differs`: list of (key, is, should be) of a recreate.
-    `memory`: None, load, or unload, after the rest; `unload_first` (bool): it is loaded by a name that goes. `entry`: by which it is loaded now (see _memory.Running), or None. `weights`: what
-    models that are loaded together have in common, the digest of the weights when all is done, or a name where nobody asked for that.
+    `memory`: None, load, or unload, after the rest; `unload_first` (bool): it is loaded by a name that goes. `entry`: by which it is
+    loaded now (see _memory.Running), or None. `weights`: what models that are loaded together have in common: the digest of the weights
+    when all is done, or a name where nobody asked for that.
     """
 
     def __init__(self, wanted, verb, found=None, after=None, size=None):

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Progress of pulls: a file that the module writes, lines that the action plugin makes of it. Internal to this collection.
 
-The file is one JSON object, replaced at once: {"current": name or null, "done": how many models, "of": how many,
-"models": {name: {"completed", "total", "rate", "status", "tries"}}, "ended": [sentences]}. Beside it the watcher touches FILE.watched;
-if that stops for GONE_AFTER seconds, or the file goes away, nobody watches any more. FILE.ended appears when the module has ended.
+The file is one JSON object, replaced at once: {"done": how many models, "of": how many, "models": {name: {"completed", "total", "rate",
+"status", "tries"}} of those that are on their way, "ended": [sentences]}. Beside it the watcher touches FILE.watched; if that stops
+for GONE_AFTER seconds, or the file goes away, nobody watches any more. FILE.ended appears when the module has ended.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import collections
 import contextlib
 import json
 import os
+import threading
 import time
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text, time_text
@@ -21,48 +22,48 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import 
 GONE_AFTER = 60
 _WRITE_EVERY = 1.0
 _RATE_OVER = 15.0
+_NAMED = 4  # in one line, when several models are on their way
 
 
 class Progress:
-    """Writes the file at `path` (str, or None: writes nothing). `of`: how many models will be pulled."""
+    """Writes the file at `path` (str, or None: writes nothing). `of`: how many models will be pulled. Threads may share it."""
 
     def __init__(self, path, of, clock=time.monotonic):
         self.path = path
-        self._clock = clock
-        self._state = {"current": None, "done": 0, "of": of, "models": {}, "ended": []}
+        self.clock = clock
+        self._state = {"done": 0, "of": of, "models": {}, "ended": []}
         self._written = float("-inf")
-        self._seen = collections.deque()
         self._touched = (None, clock())
+        self._lock = threading.RLock()
 
     def start(self, name, total):
-        """A try to pull `name` begins; `total`: bytes, or 0 where unknown."""
-        tries = self._state["models"].get(name, {}).get("tries", 0) + 1
-        self._state["current"] = name
-        self._state["models"][name] = {"completed": 0, "total": total, "rate": 0, "status": "starting", "tries": tries}
-        self._seen.clear()
-        self._write()
-
-    def moved(self, layers, status):
-        """Take over what _pull.Layers and the status text say; called for every line of the answer."""
-        now = self._clock()
-        model = self._state["models"][self._state["current"]]
-        model.update(completed=layers.completed, total=max(model["total"], layers.total), status=status)
-        self._seen.append((now, layers.fetched))
-        while now - self._seen[0][0] > _RATE_OVER:
-            self._seen.popleft()
-        began, had = self._seen[0]
-        if now > began:
-            model["rate"] = int((layers.fetched - had) / (now - began))
-        if now - self._written >= _WRITE_EVERY:
+        """A try to pull `name` begins; `total`: bytes, or 0 where unknown. Returns the Track that tells how far it is."""
+        with self._lock:
+            tries = self._state["models"].get(name, {}).get("tries", 0) + 1
+            model = {"completed": 0, "total": total, "rate": 0, "status": "starting", "tries": tries}
+            self._state["models"][name] = model
             self._write()
+        return Track(self, model)
 
-    def end(self, sentence):
-        """The current model is done, for better or worse; `sentence` says how."""
-        self._state["models"].pop(self._state["current"], None)
-        self._state["current"] = None
-        self._state["done"] += 1
-        self._state["ended"].append(sentence)
-        self._write()
+    def tell(self, model, **news):
+        """Take over what has changed of a model (an entry of the file); the file is written at most once a second."""
+        with self._lock:
+            model.update(news)
+            if self.clock() - self._written >= _WRITE_EVERY:
+                self._write()
+
+    def end(self, name, sentence):
+        """A model is done, for better or worse; `sentence` says how."""
+        with self._lock:
+            self._state["models"].pop(name, None)
+            self._state["done"] += 1
+            self.say(sentence)
+
+    def say(self, sentence):
+        """One more sentence for the watcher."""
+        with self._lock:
+            self._state["ended"].append(sentence)
+            self._write()
 
     def close(self):
         """The module has done what it can; the watcher may fetch the result. If it is gone, nothing is left behind."""
@@ -89,14 +90,15 @@ class Progress:
             touched = os.stat(self.path + ".watched").st_mtime
         except OSError:
             touched = "gone"
-        last, since = self._touched
-        if touched != last:
-            self._touched = (touched, self._clock())
-            return False
-        return self._clock() - since > GONE_AFTER
+        with self._lock:
+            last, since = self._touched
+            if touched != last:
+                self._touched = (touched, self.clock())
+                return False
+            return self.clock() - since > GONE_AFTER
 
     def _write(self):
-        self._written = self._clock()
+        self._written = self.clock()
         if not self.path or not os.path.isdir(os.path.dirname(self.path)):
             return
         fresh = self.path + ".new"
@@ -105,32 +107,69 @@ class Progress:
         os.replace(fresh, self.path)
 
 
+class Track:
+    """One try to pull one model. model: its entry in the file of `progress` (Progress)."""
+
+    def __init__(self, progress, model):
+        self._progress, self._model = progress, model
+        self._seen = collections.deque()
+
+    def moved(self, layers, status):
+        """Take over what _pull.Layers and the status text say; called for every line of the answer."""
+        now = self._progress.clock()
+        self._seen.append((now, layers.fetched))
+        while now - self._seen[0][0] > _RATE_OVER:
+            self._seen.popleft()
+        began, had = self._seen[0]
+        rate = int((layers.fetched - had) / (now - began)) if now > began else self._model["rate"]
+        self._progress.tell(self._model, completed=layers.completed, total=max(self._model["total"], layers.total), status=status, rate=rate)
+
+
 def line(host, state):
-    """One line about what runs now, or "" where nothing runs. `state`: the object in the file (dict)."""
-    name = state.get("current")
-    model = state.get("models", {}).get(name)
-    if not model:
+    """One line about what is on its way, or "" where nothing is. `state`: the object in the file (dict)."""
+    models = state.get("models") or {}
+    if not models:
         return ""
-    words = ["%s: %s" % (host, name)]
-    total, completed = model["total"], min(model["completed"], model["total"] or model["completed"])
+    if len(models) == 1:
+        (name, model), = models.items()
+        words = ["%s: %s" % (host, name)] + _amounts([model])
+        if not model["status"].startswith("pulling ") or not model["completed"]:
+            words.append(model["status"])
+        if model["tries"] > 1:
+            words.append("try %d" % model["tries"])
+        if state["of"] > 1:
+            words.append("model %d of %d" % (state["done"] + 1, state["of"]))
+        return ", ".join(words)
+    words = ["%s: %d of %d models" % (host, len(models), state["of"])] + _amounts(list(models.values()))
+    each = ["%s %s" % (name, _one_word(model)) for name, model in list(models.items())[:_NAMED]] + ["..."][:len(models) > _NAMED]
+    done = "; %d done" % state["done"] if state["done"] else ""
+    return "%s: %s%s" % (", ".join(words), ", ".join(each), done)
+
+
+def _amounts(models):
+    """How far models are together (list of str): percent, bytes, rate, time left."""
+    total, rate = sum(model["total"] for model in models), sum(model["rate"] for model in models)
+    completed = sum(min(model["completed"], model["total"] or model["completed"]) for model in models)
+    words = []
     if total:
         words.append("%d %%" % (100 * completed // total))
         words.append("%s of %s" % (size_text(completed), size_text(total)))
     elif completed:
         words.append(size_text(completed))
-    if model["rate"] > 0:
-        words.append("%s/s" % size_text(model["rate"]))
+    if rate > 0:
+        words.append("%s/s" % size_text(rate))
         if total > completed:
-            words.append("%s left" % time_text((total - completed) / float(model["rate"])))
+            words.append("%s left" % time_text((total - completed) / float(rate)))
     elif completed < total:
         words.append("waiting for the registry")
-    if not model["status"].startswith("pulling ") or not completed:
-        words.append(model["status"])
-    if model["tries"] > 1:
-        words.append("try %d" % model["tries"])
-    if state["of"] > 1:
-        words.append("model %d of %d" % (state["done"] + 1, state["of"]))
-    return ", ".join(words)
+    return words
+
+
+def _one_word(model):
+    """How far a model is, where there are several: its percent, else what it does."""
+    if model["total"] and model["completed"] < model["total"]:
+        return "%d %%" % (100 * model["completed"] // model["total"])
+    return model["status"]
 
 
 def new_lines(host, state, shown):

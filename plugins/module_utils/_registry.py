@@ -11,16 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urljoin, urlsplit
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import BUSY, LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
 
 # Without it the registry sends another form of the manifest, whose digest is not the model's.
 ACCEPT = "application/vnd.docker.distribution.manifest.v2+json"
 AT_ONCE = 32  # threads that wait; a list is rarely longer, so all of it is asked at once
 WEIGHTS = "application/vnd.ollama.image.model"
+TRIES = 3
+LONGEST_PAUSE = 10  # seconds, between two tries
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -62,7 +65,7 @@ class Manifest:
         return found.digest in self.digests or getattr(found, "blobs", None) == set(self.blobs)
 
 
-def read(name, insecure=False, version="", timeout=10):
+def read(name, insecure=False, version="", timeout=10, sleep=time.sleep):
     """The Manifest of a model (ModelName).
 
     insecure: plain HTTP, as Ollama then speaks it. version: of the server that would pull (str), for the registry refuses
@@ -71,10 +74,15 @@ def read(name, insecure=False, version="", timeout=10):
     url = "%s://%s/v2/%s/%s/manifests/%s" % ("http" if insecure else "https", name.host, name.namespace, name.model, name.tag)
     headers = {"Accept": ACCEPT,
                "User-Agent": "ollama/%s (%s %s) localmodels.fastgpt" % (version or "0.0.0", platform.machine(), platform.system().lower())}
-    try:
-        answer = _get(url, headers, timeout)
-    except LocalModelsError as problem:
-        raise Unreadable(problem.what, problem.mend) from problem
+    for this_try in range(TRIES):
+        try:
+            answer = _get(url, headers, timeout)
+        except LocalModelsError as problem:
+            raise Unreadable(problem.what, problem.mend) from problem
+        if answer.status not in BUSY or this_try == TRIES - 1:
+            break
+        wish = answer.retry_after
+        sleep(min(LONGEST_PAUSE, 2 ** this_try if wish is None else wish))
     if answer.status == 404:
         raise Unknown("%s has no model %s:%s" % (name.host, name.model, name.tag))
     if answer.status == 412:

@@ -12,7 +12,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import 
 
 class Outcome:
     """What happened to one model: `action` (_plan.Action), `done` (bool; `memory_done`: so is what concerns memory),
-    `problem` (LocalModelsError or None), `seconds`."""
+    `problem` (LocalModelsError or None), `seconds`, `fetched` (bytes that came over the wire for it)."""
 
     def __init__(self, action):
         self.action = action
@@ -20,6 +20,7 @@ class Outcome:
         self.memory_done = False
         self.problem = None
         self.seconds = 0.0
+        self.fetched = 0
 
 
 def planned(prepared):

@@ -45,7 +45,7 @@ class Store:
 
         Raises PermissionError where the store may not be looked into.
         """
-        blob = os.path.join(self.path, "blobs", digest.replace(":", "-"))
+        blob = self._blob(digest)
         try:
             os.stat(blob)
             return size
@@ -62,6 +62,13 @@ class Store:
         for manifest in manifests:
             blobs.update(manifest.blobs)
         return sum(size - self.there(digest, size) for digest, size in blobs.items())
+
+    def whole(self, manifests):
+        """The layers (set of "sha256:hex") of the models (list of Manifest) that are on the disk as a whole, as far as that can be seen."""
+        return {digest for manifest in manifests for digest in manifest.blobs if os.path.exists(self._blob(digest))}
+
+    def _blob(self, digest):
+        return os.path.join(self.path, "blobs", digest.replace(":", "-"))
 
     def free(self):
         """Bytes free for users other than root where the store is or will be."""

@@ -192,7 +192,7 @@ def run(module, results):
     meter = Meter(progress, export.missing())
     try:
         new = export.carry_out(params["exclusive"], meter.count)
-        progress.end("Downloaded %s for the bundle" % size_text(export.received))
+        progress.end("bundle", "Downloaded %s for the bundle" % size_text(export.received))
     finally:
         progress.close()
     results["actions"] = [part.sentence for part in export.parts if part.problem is None]
@@ -206,14 +206,14 @@ class Meter:
     def __init__(self, progress, total):
         self.progress, self.total = progress, total
         self.completed = self.fetched = 0
-        progress.start("bundle", total)
+        self.track = progress.start("bundle", total)
 
     def count(self, received):
         """Raises Abandoned where nobody watches any more."""
         self.fetched += received
         self.completed = self.fetched
         self.total = max(self.total, self.completed)
-        self.progress.moved(self, "pulling ")
+        self.track.moved(self, "pulling ")
         if self.progress.abandoned():
             raise Abandoned("The export was cancelled, for nobody waits for it any more", "Run again: it goes on")
 

@@ -117,10 +117,18 @@ options:
     type: str
     choices: [enforce, warn, ignore]
     default: enforce
+  parallel:
+    description:
+      - How many models are pulled at the same time. Models that share a layer that is not there yet are pulled one after the other in
+        any case, for Ollama can crash otherwise, and so is a model whose registry this host cannot ask for its layers.
+      - V(1) pulls one after the other. One pull fetches up to 16 parts of a large layer at a time, so more than a few help only
+        against slow registries.
+    type: int
+    default: 4
   retries:
     description:
       - How often a pull is tried again after a failure that may pass, such as a registry that is down or busy, a broken
-        connection, or a server that restarts. The pauses grow.
+        connection, or a server that restarts. The pauses grow, or are as long as the server asks (C(Retry-After), up to two minutes).
     type: int
     default: 3
   stall_timeout:
@@ -256,6 +264,23 @@ freed:
         Whether this is exact. If not, the manifests in the model store could not be read (see O(store_path)), and it is the most that can
         be: the sum of the sizes of whole models.
       type: bool
+pulled:
+  description: All pulls together.
+  returned: after a run that was no check
+  type: dict
+  contains:
+    bytes:
+      description: Bytes that came over the wire; layers that were there already do not count.
+      type: int
+      sample: 397821319
+    seconds:
+      description: From the start of the first pull to the end of the last one.
+      type: float
+      sample: 12.3
+    bytes_per_second:
+      description: The quotient of the two.
+      type: int
+      sample: 32343196
 actions:
   description: What was done, or in check mode what would be done, in sentences.
   returned: always
@@ -290,6 +315,7 @@ def main():
             allow_empty={"type": "bool", "default": False},
             store_path={"type": "path"},
             capacity={"type": "str", "choices": list(_capacity.MODES), "default": "enforce"},
+            parallel={"type": "int", "default": 4},
             retries={"type": "int", "default": 3},
             stall_timeout={"type": "int", "default": 300},
             progress_path={"type": "path"},
@@ -310,6 +336,8 @@ def run(module, results):
     wanted = _plan.read_wanted(params["models"], params["insecure"])
     ollama = ollama_for(module)
     exclusive = _apply.Exclusive(params["protect"], params["allow_empty"]) if params["exclusive"] else None
+    if params["parallel"] < 1:
+        raise LocalModelsError("parallel is %d, and at least one model has to be pulled at a time" % params["parallel"], "Set it to 1 or more")
     prepared = _apply.prepare(ollama, wanted, params["store_path"], assume_empty=module.check_mode,
                               offline=params["offline"], exclusive=exclusive, capacity=params["capacity"],
                               look=lambda: _machine.below(ollama.client.base_url, runner(module)))
@@ -321,7 +349,7 @@ def run(module, results):
         fill(module, results, prepared, outcomes, found)
         return
     progress = Progress(params["progress_path"], sum(action.pulls for action in prepared.actions))
-    job = _apply.Run(ollama, prepared, progress, params["retries"], params["stall_timeout"])
+    job = _apply.Run(ollama, prepared, progress, params["retries"], params["stall_timeout"], params["parallel"])
     try:
         job.carry_out()
     except Abandoned as problem:
@@ -329,6 +357,8 @@ def run(module, results):
         raise
     finally:
         fill(module, results, prepared, job.outcomes, job.found)
+        results["pulled"] = {"bytes": job.fetched, "seconds": round(job.seconds, 1),
+                             "bytes_per_second": int(job.fetched / job.seconds) if job.seconds else 0}
     problem = _report.failure(job.outcomes)
     if problem:
         raise problem

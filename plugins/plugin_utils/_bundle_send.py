@@ -114,4 +114,4 @@ class Sender:
         passed = self.clock() - self.began
         if self.sent < self.total and passed >= 1:
             model = {"completed": self.sent, "total": self.total, "rate": self.sent / passed, "status": "pulling ", "tries": 1}
-            self.show(_progress.line(self.host, {"current": "bundle", "models": {"bundle": model}, "done": 0, "of": 1}))
+            self.show(_progress.line(self.host, {"models": {"bundle": model}, "done": 0, "of": 1}))

@@ -79,6 +79,7 @@ def test_bad_origin(tmp_path):
 
 @pytest.mark.parametrize("how, code", [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGHUP, -signal.SIGHUP)])
 def test_ends_at_a_signal(tmp_path, how, code):
+    signal.signal(how, signal.default_int_handler if how == signal.SIGINT else signal.SIG_DFL)  # a child inherits what nohup ignores
     server = start_ollama(tmp_path, "0.32.15")
     process = server._process
     server.stop(how)

@@ -119,8 +119,8 @@ class FakeStore:
     def missing(self, manifests):
         return 0
 
-    def missing(self, manifests):
-        return 0
+    def whole(self, manifests):
+        return set()
 
     def free(self):
         return 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import threading
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _registry, _report
@@ -103,11 +104,11 @@ def registry(monkeypatch):
     return answers
 
 
-def run(server, models, tmp_path, retries=3, exclusive=None):
+def run(server, models, tmp_path, retries=3, exclusive=None, at_once=1):
     wanted = read_wanted(models)
     prepared = _apply.prepare(server, wanted, str(tmp_path), exclusive=exclusive)
     slept = []
-    job = _apply.Run(server, prepared, Progress(None, 1), retries, 300, slept.append)
+    job = _apply.Run(server, prepared, Progress(None, 1), retries, 300, at_once, slept.append)
     job.carry_out()
     return job, _report.report(job.outcomes, job.found), slept
 
@@ -228,6 +229,51 @@ def test_one_failure_does_not_keep_the_others_from_being_pulled(registry, tmp_pa
     said = str(_report.failure(job.outcomes))
     assert said.startswith("2 of 3 models failed: ") and "the registry has no such model" in said and "disk of the model store is full" in said
     assert said.endswith("The other 1 is as declared.")
+
+
+@pytest.mark.parametrize("wish, pause", [(7, 7), (0, 0), (0.2, 1), (86400, _apply.LONGEST_WISH)])
+def test_a_server_that_says_when_it_wants_to_be_asked_again(registry, tmp_path, wish, pause):
+    busy = Refused("Ollama", "http://h", "answered 503: busy", status=503)
+    busy.retry_after = wish
+    server = Server(troubles={"x:latest": [busy, NEW]})
+    dummy, report, slept = run(server, ["x"], tmp_path)
+    assert sum(slept) == pause and report["models"][0]["action"] == "pull"
+
+
+def test_models_are_pulled_at_the_same_time_unless_they_share_a_layer(registry, tmp_path):
+    for name, blobs in (("a", {"sha256:a": 1}), ("b", {"sha256:b": 1}), ("c", {"sha256:a": 1})):
+        registry[name + ":latest"] = type("Manifest", (Manifest,), {"blobs": blobs})()
+    registry["unknown:latest"] = _registry.Unreadable("no answer")
+    meet = threading.Barrier(2, timeout=10)
+    running, together = set(), set()
+
+    class Waiting(Server):
+        def pull(self, name, *arguments):
+            running.add(name)
+            if name in ("a:latest", "b:latest"):
+                meet.wait()
+            together.add(frozenset(running))
+            try:
+                return super().pull(name, *arguments)
+            finally:
+                running.discard(name)
+
+    report = run(Waiting(), ["a", "c", "unknown", "b"], tmp_path, at_once=4)[1]
+    assert [one["action"] for one in report["models"]] == ["pull"] * 4
+    assert [one["name"] for one in report["models"]] == ["a:latest", "c:latest", "unknown:latest", "b:latest"], "as declared, not as they ended"
+    assert not [names for names in together if {"a:latest", "c:latest"} <= names or "unknown:latest" in names and len(names) > 1]
+
+
+def test_all_pulls_together_are_summed_up(registry, tmp_path):
+    registry["b:latest"] = type("Manifest", (Manifest,), {"blobs": {"sha256:b": 1}})()
+    prepared = _apply.prepare(Server(), read_wanted(["a", "b"]), str(tmp_path))
+    said = []
+    progress = Progress(None, 2)
+    progress.say = said.append
+    job = _apply.Run(Server(), prepared, progress)
+    job.carry_out()
+    assert _apply._together(3, 90 * 10 ** 6, 45) == "Pulled 3 models, 90.0 MB in 45 s, 2.0 MB/s"
+    assert said[-1] == "Pulled 2 models in 0 s" and job.fetched == 0, "the first line of a layer says what was there before"
 
 
 def test_a_registry_that_is_down_costs_its_pauses_once(registry, tmp_path):

@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import email.utils
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable, scrub
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -65,3 +67,19 @@ def test_an_address_that_is_none(url):
 def test_scrub_hides_given_secrets_user_info_and_bearer_tokens():
     text = scrub('http://me:pw@gpu1/ failed, {"Authorization": "Bearer abc-123"}, key=s3cret', ["s3cret"])
     assert text == 'http://***@gpu1/ failed, {"Authorization": "Bearer ***"}, key=***'
+
+
+@pytest.mark.parametrize("said, seconds", [("7", 7), ("0", 0), ("", None), ("soon", None), ("-3", None), (email.utils.formatdate(0), 0)])
+def test_how_long_a_server_asks_to_wait(said, seconds):
+    assert Answer(503, {"retry-after": said}, b"").retry_after == seconds
+
+
+def test_a_server_may_ask_to_wait_until_a_time():
+    until = email.utils.formatdate(time.time() + 60, usegmt=True)
+    assert 50 < Answer(429, {"retry-after": until}, b"").retry_after <= 60
+
+
+@pytest.mark.parametrize("status, passing", [(429, True), (502, True), (503, True), (504, True), (500, False), (404, False)])
+def test_what_is_busy_may_pass(status, passing):
+    refused = Client("http://h", "Ollama").refused(Answer(status, {"retry-after": "7"}, b""))
+    assert (refused.passing, refused.retry_after) == (passing, 7)

@@ -22,7 +22,7 @@ def answer(*actions, **more):
 
 def state(completed=40, ended=()):
     model = {"completed": completed, "total": 100, "rate": 10, "status": "pulling aaa", "tries": 1}
-    return json.dumps({"current": "x:latest", "done": len(ended), "of": 1, "models": {"x:latest": model}, "ended": list(ended)})
+    return json.dumps({"done": len(ended), "of": 1, "models": {"x:latest": model}, "ended": list(ended)})
 
 
 class Action(action_plugin.ActionModule):

@@ -79,7 +79,7 @@ def test_a_model_that_can_never_be_loaded(capsys, tmp_path, monkeypatch, capacit
     with serving(answers) as server:
         name = "%s/library/tiny:v1" % server.host
         result = call(ollama_models, capsys, check=True, url=server.url, models=[name], insecure=True, store_path=str(tmp_path), capacity=capacity)
-    said = "can never be loaded here: its weights alone are 90 B, and this host has 50 B of memory"
+    said = "%s can never be loaded here: its weights alone are 90 B, and this host has 50 B of memory" % name
     assert (said in result.get("msg", ""), said in str(result.get("warnings"))) == (capacity == "enforce", capacity == "warn")
     assert bool(result.get("failed")) == (capacity == "enforce")
 

@@ -36,20 +36,20 @@ def written(progress):
         return _progress.read(state.read())
 
 
-def moved(progress, layers, completed, total=100 * MB):
+def moved(track, layers, completed, total=100 * MB):
     layers.take({"digest": "sha256:a", "completed": completed, "total": total})
-    progress.moved(layers, "pulling aaa")
+    track.moved(layers, "pulling aaa")
 
 
 def test_a_pull_from_its_start_to_its_end(progress, clock):
     layers = Layers()
-    progress.start("qwen2.5:7b", 100 * MB)
+    track = progress.start("qwen2.5:7b", 100 * MB)
     assert _progress.line("gpu1", written(progress)) == "gpu1: qwen2.5:7b, 0 %, 0 B of 100.0 MB, waiting for the registry, starting, model 1 of 2"
     for second in range(11):
         clock.now += 1
-        moved(progress, layers, second * 2 * MB)
+        moved(track, layers, second * 2 * MB)
     assert _progress.line("gpu1", written(progress)) == "gpu1: qwen2.5:7b, 20 %, 20.0 MB of 100.0 MB, 2.0 MB/s, 40 s left, model 1 of 2"
-    progress.end("Pulled qwen2.5:7b")
+    progress.end("qwen2.5:7b", "Pulled qwen2.5:7b")
     state = written(progress)
     assert _progress.line("gpu1", state) == "" and _progress.new_lines("gpu1", state, 0) == ["gpu1: Pulled qwen2.5:7b"]
     assert _progress.new_lines("gpu1", state, 1) == []
@@ -65,37 +65,37 @@ def test_a_second_try_says_so(progress):
 
 def test_the_rate_is_that_of_the_last_seconds(progress, clock):
     layers = Layers()
-    progress.start("x", 1000 * MB)
+    track = progress.start("x", 1000 * MB)
     for second in range(61):
         clock.now += 1
-        moved(progress, layers, second * (MB if second < 40 else 0) + (40 * MB + (second - 40) * 5 * MB if second >= 40 else 0))
+        moved(track, layers, second * (MB if second < 40 else 0) + (40 * MB + (second - 40) * 5 * MB if second >= 40 else 0))
     assert 4.9 * MB <= written(progress)["models"]["x"]["rate"] <= 5.1 * MB
 
 
 def test_a_standstill_shows_no_rate(progress, clock):
     layers = Layers()
-    progress.start("x", 0)
+    track = progress.start("x", 0)
     for dummy in range(30):
         clock.now += 1
-        moved(progress, layers, 10 * MB)
+        moved(track, layers, 10 * MB)
     assert _progress.line("h", written(progress)) == "h: x, 10 %, 10.0 MB of 100.0 MB, waiting for the registry, model 1 of 2"
 
 
 def test_the_file_is_written_at_most_once_a_second(progress, clock):
     layers = Layers()
-    progress.start("x", 0)
+    track = progress.start("x", 0)
     clock.now += 0.5
-    moved(progress, layers, MB)
+    moved(track, layers, MB)
     assert written(progress)["models"]["x"]["completed"] == 0
     clock.now += 0.6
-    moved(progress, layers, 2 * MB)
+    moved(track, layers, 2 * MB)
     assert written(progress)["models"]["x"]["completed"] == 2 * MB
 
 
 def test_without_a_watcher_nothing_is_written_and_nobody_is_missed(tmp_path, clock):
     progress = _progress.Progress(None, 1, clock)
     progress.start("x", 0)
-    progress.end("done")
+    progress.end("x", "done")
     progress.close()
     clock.now += 10 ** 6
     assert progress.abandoned() is False
@@ -128,7 +128,7 @@ def test_a_folder_that_was_taken_away_is_no_error(progress, tmp_path):
     for name in os.listdir(str(tmp_path)):
         os.remove(str(tmp_path / name))
     os.rmdir(str(tmp_path))
-    progress.end("done")
+    progress.end("x", "done")
     progress.close()
 
 
@@ -141,3 +141,30 @@ def test_the_end_can_be_seen(progress):
                                         ('motd\n%s\nended\n' % json.dumps({"models": {}}), True)])
 def test_what_a_host_prints_around_it_does_not_matter(text, read):
     assert (_progress.read(text) is not None) == read
+
+
+def test_several_pulls_are_one_line(tmp_path, clock):
+    progress = _progress.Progress(str(tmp_path / "progress"), 8, clock)
+    tracks, layers = {}, {}
+    for name in ("a:1", "b:1", "c:1"):
+        tracks[name], layers[name] = progress.start(name, 100 * MB), Layers()
+    for second in range(11):
+        clock.now += 1
+        moved(tracks["a:1"], layers["a:1"], second * 6 * MB)
+        moved(tracks["b:1"], layers["b:1"], second * 3 * MB)
+    clock.now += 1
+    layers["c:1"].take({"digest": "sha256:c", "completed": 0, "total": 100 * MB})
+    tracks["c:1"].moved(layers["c:1"], "pulling manifest")
+    assert _progress.line("gpu1", written(progress)) == (
+        "gpu1: 3 of 8 models, 30 %, 90.0 MB of 300.0 MB, 9.0 MB/s, 23 s left: a:1 60 %, b:1 30 %, c:1 0 %")
+    progress.end("a:1", "Pulled a:1")
+    assert _progress.line("gpu1", written(progress)) == "gpu1: 2 of 8 models, 15 %, 30.0 MB of 200.0 MB, 3.0 MB/s, 57 s left: b:1 30 %, c:1 0 %; 1 done"
+    progress.end("c:1", "c:1 failed")
+    assert _progress.line("gpu1", written(progress)) == "gpu1: b:1, 30 %, 30.0 MB of 100.0 MB, 3.0 MB/s, 23 s left, model 3 of 8"
+
+
+def test_a_line_names_four_models_at_most(tmp_path, clock):
+    progress = _progress.Progress(str(tmp_path / "progress"), 9, clock)
+    for number in range(6):
+        progress.start("m%d" % number, 0)
+    assert _progress.line("h", written(progress)) == "h: 6 of 9 models: m0 starting, m1 starting, m2 starting, m3 starting, ..."

@@ -117,3 +117,29 @@ def test_many_models_are_asked_for_at_once_and_each_gets_its_own_answer():
     assert list(manifests) == [wanted[0].name.key]
     assert {key: type(problem) for key, problem in problems.items()} == {
         wanted[1].name.key: _registry.Unreadable, wanted[2].name.key: _registry.Unknown}
+
+
+def test_a_registry_that_is_busy_is_asked_again_when_it_says():
+    answers = [(503, "busy", {"Retry-After": "3"}), (429, "busy"), (200, COMPACT)]
+    slept = []
+    with serving({("GET", PATH): lambda handler: None}) as registry:
+        registry.answers[("GET", PATH)] = lambda handler: reply(handler, *answers.pop(0))
+        assert _registry.read(name_at(registry.host), insecure=True, sleep=slept.append).size
+    assert slept == [3, 2]
+
+
+def test_a_registry_that_stays_busy_is_no_verdict_about_the_model():
+    slept = []
+    with serving({("GET", PATH): (429, "busy", {"Retry-After": "3600"})}) as registry:
+        with pytest.raises(_registry.Unreadable, match="answered 429"):
+            _registry.read(name_at(registry.host), insecure=True, sleep=slept.append)
+    assert slept == [_registry.LONGEST_PAUSE] * 2
+
+
+def reply(handler, status, body, headers=()):
+    body = body if isinstance(body, bytes) else body.encode()
+    handler.send_response(status)
+    for name, value in dict(headers, **{"Content-Length": str(len(body))}).items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    handler.wfile.write(body)

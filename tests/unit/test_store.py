@@ -46,6 +46,12 @@ def test_the_part_of_a_broken_pull_that_came_counts_and_the_hole_in_it_does_not(
     assert 7 * 1024 * 1024 < left <= 8 * 1024 * 1024
 
 
+def test_only_a_layer_that_is_there_as_a_whole_need_not_be_fetched(store):
+    put(store, A, b"x" * MB)
+    put(store, B + "-partial", b"x" * MB)
+    assert store.whole([Manifest(a=MB, b=MB), Manifest(b=MB, c=MB)]) == {A}
+
+
 def test_free_space_of_a_store_that_is_not_there_yet_is_that_of_its_disk(tmp_path):
     assert _store.Store(str(tmp_path / "later" / "models")).free() > 0
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import itertools
 import re
 
 from . import images
@@ -51,14 +52,22 @@ def push(catalogue: dict, address: str) -> None:
     """Put all images into the registry at address (host:port)."""
     say(f"filling the Docker registry with {len(catalogue)} images")
 
-    def put(item) -> None:
-        name, image = item
-        target = f"{address}/{repository(name)}"
-        docker("tag", image, target)
-        docker("push", "-q", target)
-        docker("rmi", target)
+    def put(items) -> None:
+        for name, image in items:
+            target = f"{address}/{repository(name)}"
+            docker("tag", image, target)
+            docker("push", "-q", target)
+            docker("rmi", target)
 
-    first, *others = sorted(catalogue.items())
+    first, *others = by_repository(catalogue)
     put(first)  # carries the layers that all share; the others then find them there
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(put, others))
+
+
+def by_repository(catalogue: dict) -> list:
+    """Its items (list of lists), those of one repository together and so one after the other: docker-registry answers 500 where it
+    reads the link of a layer that another push into the same repository is just writing."""
+    def path(item):
+        return repository(item[0]).rpartition(":")[0]
+    return [sorted(items) for _, items in itertools.groupby(sorted(catalogue.items(), key=path), key=path)]
