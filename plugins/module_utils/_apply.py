@@ -57,7 +57,7 @@ class Exclusive:
 
 
 def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeout=10, offline=False, exclusive=None, capacity="enforce",
-            look=lambda: (None, 0)):
+            look=lambda: (None, {})):
     """Prepared for a server (_ollama.Ollama) and the declared models (list of _plan.Wanted). Reads only.
 
     Where nothing has to be asked of a registry, and no model is made from another or has to be loaded, this costs exactly one

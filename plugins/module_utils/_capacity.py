@@ -18,9 +18,9 @@ _LOADED = tuple("application/vnd.ollama.image." + kind for kind in ("model", "pr
 
 class Host:
     """Where the models have to fit. store: _store.Store, or None where it was not found. look: function without arguments, called at most
-    once, that gives (_machine.Memory, or None where nobody knows it; how many models the server keeps loaded at once, 0 where nobody knows)."""
+    once, that gives (_machine.Memory or None, limits) as _machine.below does."""
 
-    def __init__(self, store=None, look=lambda: (None, 0)):
+    def __init__(self, store=None, look=lambda: (None, {})):
         self.store, self._look = store, look
         self._seen = None
 
@@ -35,7 +35,8 @@ class Host:
 
     @property
     def slots(self):
-        return self._looked()[1]
+        """How many models the server keeps loaded at once, 0 where nobody knows."""
+        return self._looked()[1].get("max_loaded_models") or 0
 
 
 def weights_size(manifest):

@@ -13,7 +13,7 @@ import os
 import re
 from urllib.parse import urlsplit
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _address, _process
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _address, _limits, _process
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
 
 NVIDIA = "0x10de"
@@ -22,10 +22,10 @@ _NO_LIMIT = 1 << 60  # version 1 of cgroups writes a huge number where there is 
 
 class Memory:
     """Bytes that models may take. `ram` (int: what the kernel has, or the limit of the server's container or service), `limited` (bool: it
-    is such a limit), `swap` (int), `vram` (int, or None where there is a GPU of which nobody says how much it has)."""
+    is such a limit), `swap` (int), `vram` (int, or None where there is a GPU of which nobody says how much it has), `gpus` (int, or None likewise)."""
 
-    def __init__(self, ram, swap=0, vram=0, limited=False):
-        self.ram, self.swap, self.vram, self.limited = ram, swap, vram, limited
+    def __init__(self, ram, swap=0, vram=0, limited=False, gpus=0):
+        self.ram, self.swap, self.vram, self.limited, self.gpus = ram, swap, vram, limited, gpus
 
     @property
     def total(self):
@@ -46,13 +46,12 @@ class Memory:
 
 
 def below(url, run, root="/proc", sysfs="/sys"):
-    """(Memory, or None; how many models it keeps loaded at once (int), 0 where that is not said) of the Ollama at `url` (str), if it runs
-    on this host. run, sysfs: see memory()."""
+    """(Memory, {limit: value} as _limits.effective gives them) of the Ollama at `url` (str). Memory is None, and so is each limit, where it
+    runs on another machine or may not be looked at. run, sysfs: see memory()."""
     process = at(url, root)
-    if not process:
-        return None, 0
-    slots = (process.environment() or {}).get("OLLAMA_MAX_LOADED_MODELS", "").strip("\"' ")
-    return memory(process, run, sysfs), int(slots) if slots.isdigit() else 0
+    found = memory(process, run, sysfs) if process else None
+    environment = process.environment() if process else None
+    return found, _limits.effective(environment, found.vram if found else None, found.gpus if found else None)
 
 
 def at(url, root="/proc"):
@@ -82,10 +81,12 @@ def memory(process, run, sysfs="/sys"):
     kernel = _meminfo(process.root)
     if not kernel:
         return None
-    limit, with_swap = _limits(process)
+    limit, with_swap = _allowed(process)
     ram = min(kernel["MemTotal"], limit)
     swap = min(kernel.get("SwapTotal", 0), max(0, with_swap - limit) if with_swap < _NO_LIMIT else _NO_LIMIT)
-    return Memory(ram, swap, _video(run, sysfs), limited=limit < kernel["MemTotal"])
+    cards = _cards(run, sysfs)
+    vram, gpus = (None, None) if cards is None else (sum(cards), len(cards))
+    return Memory(ram, swap, vram, limited=limit < kernel["MemTotal"], gpus=gpus)
 
 
 def _meminfo(root):
@@ -94,7 +95,7 @@ def _meminfo(root):
     return found if "MemTotal" in found else {}
 
 
-def _limits(process):
+def _allowed(process):
     """(memory, memory and swap) in bytes that the control groups of a process allow; _NO_LIMIT where they do not say."""
     limit = both = _NO_LIMIT
     for controllers, path in process.cgroups().items():
@@ -129,21 +130,21 @@ def _number(path):
     return int(text) if text.isdigit() else _NO_LIMIT
 
 
-def _video(run, sysfs):
-    """Bytes of video memory, 0 without a GPU that has its own, None where one does not say."""
-    total = 0
-    for card in glob.glob(os.path.join(sysfs, "class", "drm", "card*")):
-        for name in ("device/mem_info_vram_total", "lmem_total_bytes"):  # amdgpu, i915
-            found = _number(os.path.join(card, name))
-            total += found if found < _NO_LIMIT else 0
+def _cards(run, sysfs):
+    """Bytes of video memory of each GPU that has its own (list of int), or None where one does not say."""
+    found = []
+    for card in sorted(glob.glob(os.path.join(sysfs, "class", "drm", "card*"))):
+        sizes = [_number(os.path.join(card, name)) for name in ("device/mem_info_vram_total", "lmem_total_bytes")]  # amdgpu, i915
+        found += [size for size in sizes if size < _NO_LIMIT]
     nvidia = _nvidia(run)
     if nvidia is None and NVIDIA in [(_text(one) or "").strip() for one in glob.glob(os.path.join(sysfs, "bus", "pci", "devices", "*", "vendor"))
                                      if (_text(os.path.join(os.path.dirname(one), "class")) or "").startswith("0x03")]:
         return None
-    return total + (nvidia or 0)
+    return found + (nvidia or [])
 
 
 def _nvidia(run):
+    """Bytes of each GPU (list of int), or None where nvidia-smi is not there or does not know."""
     try:
         code, out, dummy = run(["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"])
     except OSError:
@@ -151,7 +152,7 @@ def _nvidia(run):
     figures = [line.strip() for line in out.splitlines() if line.strip()]
     if code or not figures or not all(one.isdigit() for one in figures):
         return None
-    return sum(int(one) for one in figures) * 1024 * 1024
+    return [int(one) * 1024 * 1024 for one in figures]
 
 
 def _text(path):

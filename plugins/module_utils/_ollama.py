@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _pull, _pull_causes
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _load_causes, _pull, _pull_causes
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import NETWORK_ERRORS, Answer
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
@@ -109,6 +109,11 @@ class Ollama:
         answer = self.client.request("POST", "/api/generate", dict(asked, stream=False), timeout=_LOADING)
         if answer.status == 400 and "does not support generate" in (_error_in(answer) or ""):
             answer = self.client.request("POST", "/api/embed", asked, timeout=_LOADING)
+        said = _error_in(answer)
+        cause, mend = _load_causes.cause_of(said or "")
+        if cause:
+            raise self.client.refused(answer, "%s could not be loaded: %s (Ollama said: \"%s\")" % (
+                name, cause, " ".join(scrub(said, self.client.secrets).split())[:200]), mend)
         self._json(answer)
 
     def unload(self, name, sleep=time.sleep):

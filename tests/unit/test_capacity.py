@@ -55,7 +55,7 @@ def judged(models, manifests, host, mode="enforce", found=(), problems=None):
 
 
 def host(free=10 ** 15, memory=None, slots=0, **held):
-    return _capacity.Host(Store(free, held), lambda: (memory, slots))
+    return _capacity.Host(Store(free, held), lambda: (memory, {"max_loaded_models": slots}))
 
 
 SMALL = Memory(4 * GB, GB)

@@ -168,17 +168,35 @@ def test_without_procfs_nothing_is_known(tmp_path):
     assert proc.memory() is None
 
 
-@pytest.mark.parametrize("environ, slots", [(None, 0), ("A=1\0", 0), ("OLLAMA_MAX_LOADED_MODELS=1\0", 1), ("OLLAMA_MAX_LOADED_MODELS=\"2\"\0", 2),
-                                            ("OLLAMA_MAX_LOADED_MODELS=many\0", 0)])
-def test_how_many_models_it_keeps_loaded(proc, environ, slots):
+@pytest.mark.parametrize("environ, run, limits", [
+    (None, no_smi, {"num_parallel": None, "max_queue": None, "context_length": None, "max_loaded_models": None, "keep_alive": None,
+                    "load_timeout": None, "kv_cache_type": None}),
+    ("A=1\0", no_smi, {"num_parallel": 1, "max_queue": 512, "context_length": 4096, "max_loaded_models": 3, "keep_alive": "5m",
+                       "load_timeout": "5m", "kv_cache_type": "f16"}),
+    ("OLLAMA_NUM_PARALLEL=4\0OLLAMA_MAX_LOADED_MODELS=\"2\"\0OLLAMA_CONTEXT_LENGTH= 8192\0OLLAMA_KEEP_ALIVE=-1\0OLLAMA_KV_CACHE_TYPE=q8_0\0"
+     "OLLAMA_MAX_QUEUE=many\0OLLAMA_LOAD_TIMEOUT=soon\0", no_smi,
+     {"num_parallel": 4, "max_queue": 512, "context_length": 8192, "max_loaded_models": 2, "keep_alive": "-1", "load_timeout": "5m",
+      "kv_cache_type": "q8_0"}),
+    ("A=1\0", smi("24564\n24564\n"), {"context_length": 262144, "max_loaded_models": 6}),
+    ("A=1\0", smi("24564\n"), {"context_length": 32768, "max_loaded_models": 3}),
+])
+def test_the_limits_it_works_with(proc, environ, run, limits):
     proc.process(42, environ=environ)
-    found = _machine.below("http://127.0.0.1:11434", no_smi, proc.root, proc.sysfs)
-    assert found[0].ram == 32 * GB and found[1] == slots
+    found = _machine.below("http://127.0.0.1:11434", run, proc.root, proc.sysfs)
+    assert found[0].ram == 32 * GB and {key: found[1][key] for key in limits} == limits
+
+
+def test_the_limits_below_a_gpu_that_says_nothing(proc):
+    proc.process(42, environ="")
+    proc.pci(_machine.NVIDIA)
+    found = _machine.below("http://127.0.0.1:11434", no_smi, proc.root, proc.sysfs)[1]
+    assert (found["context_length"], found["max_loaded_models"], found["num_parallel"]) == (None, None, 1)
 
 
 def test_another_machine_is_not_guessed_at(proc):
     proc.process(42)
-    assert _machine.below("http://192.0.2.10:11434", no_smi, proc.root, proc.sysfs) == (None, 0)
+    memory, limits = _machine.below("http://192.0.2.10:11434", no_smi, proc.root, proc.sysfs)
+    assert memory is None and set(limits.values()) == {None}
 
 
 def own_address():
