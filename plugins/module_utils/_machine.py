@@ -63,14 +63,17 @@ def at(url, root="/proc"):
 def server(port, root="/proc"):
     """The Process of the Ollama server on this host that listens on `port` (int), or None.
 
-    Behind Docker's published port the server listens on another one in its own network, so a single server on the host is taken as it is.
+    Whose socket it is counts. Behind Docker's published port the server listens on another one, in a network namespace of its own; and who
+    is not root sees no sockets of others. Then the only server that it can be is taken.
     """
     found = [one for one in (_process.Process(int(name), root) for name in os.listdir(root) if name.isdigit())
              if one.name() == "ollama" and "serve" in one.command()]
-    if len(found) > 1:
-        found = [one for one in found
-                 if one.sockets() & {inode for dummy, inode, dummy2 in _process.listeners(port, os.path.join(root, str(one.pid)))}]
-    return found[0] if len(found) == 1 else None
+    listening = {one: {inode for dummy, inode, dummy2 in _process.listeners(port, os.path.join(root, str(one.pid)))} for one in found}
+    sure = [one for one in found if one.sockets() & listening[one]]
+    inside = [one.other_network() for one in found]
+    maybe = [one for one, other in zip(found, inside) if other or (other is None and listening[one])]
+    likely = sure or maybe
+    return likely[0] if len(likely) == 1 else None
 
 
 def memory(process, run, sysfs="/sys"):

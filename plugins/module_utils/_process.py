@@ -62,6 +62,13 @@ class Process:
         rows = [line.split(":", 2) for line in (self._read("cgroup") or "").splitlines()]
         return {row[1]: row[2] for row in rows if len(row) == 3}
 
+    def other_network(self):
+        """Whether it lives in another network namespace, as in a container; None where that may not be looked at."""
+        try:
+            return os.readlink(os.path.join(self._folder, "ns", "net")) != os.readlink(os.path.join(self.root, "self", "ns", "net"))
+        except OSError:
+            return None
+
     def unit(self):
         """The systemd service it belongs to, such as nginx.service, or ""."""
         match = re.search(r"/([^/\n]+\.service)(?:/|$)", self._read("cgroup") or "", re.MULTILINE)

@@ -41,13 +41,23 @@ class Proc:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def process(self, pid, name="ollama", command=("/usr/bin/ollama", "serve"), cgroup="", environ=None):
+    def process(self, pid, name="ollama", command=("/usr/bin/ollama", "serve"), cgroup="", environ=None, network=None, listens=True, socket=None):
+        """network: name of its namespace, None where that may not be seen; listens: on port 11434 there, by `socket` (inode, None: not seen)."""
         folder = self.groups.parent / "proc" / str(pid)
         self.write(folder / "comm", name + "\n")
         self.write(folder / "cmdline", "\0".join(command) + "\0")
         self.write(folder / "cgroup", cgroup)
         if environ is not None:
             self.write(folder / "environ", environ)
+        if network:
+            (folder / "ns").mkdir()
+            os.symlink("net:[%s]" % network, folder / "ns" / "net")
+        if listens:
+            self.write(folder / "net" / "tcp", "  sl\n   0: 0100007F:2CAA 00000000:0000 0A 00000000:00000000 00:00000000 00000000"
+                       "     0        0 4711 1 0 100 0 0 10 0\n")
+        if socket:
+            (folder / "fd").mkdir()
+            os.symlink("socket:[%s]" % socket, folder / "fd" / "3")
 
     def mounts(self, text, top="/"):
         self.write(self.groups.parent / "proc" / "self" / "mountinfo", text.format(top=top, place=self.groups))
@@ -144,21 +154,30 @@ def test_amd_and_intel_cards_are_in_sysfs(proc):
     assert proc.memory().vram == 24 * GB
 
 
-def test_which_process_is_the_server(proc):
+def test_which_process_is_a_server(proc):
     assert _machine.server(11434, proc.root) is None
     proc.process(7, "ollama", ("/usr/bin/ollama", "runner", "--model", "x"))
     proc.process(8, "python3", ("python3", "serve"))
     assert _machine.server(11434, proc.root) is None
     proc.process(42)
     assert _machine.server(11434, proc.root).pid == 42
-    proc.process(43)
-    assert _machine.server(11434, proc.root) is None, "one of two, and nobody can tell which one listens"
-    proc.write(proc.groups.parent / "proc" / "43" / "net" / "tcp",
-               "  sl\n   0: 0100007F:2CAA 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n")
-    (proc.groups.parent / "proc" / "43" / "fd").mkdir()
-    os.symlink("socket:[4711]", os.path.join(proc.root, "43", "fd", "3"))
-    assert _machine.server(11434, proc.root).pid == 43
-    assert _machine.server(11435, proc.root) is None
+    assert _machine.server(11435, proc.root) is None, "it listens somewhere else"
+
+
+@pytest.mark.parametrize("processes, pid", [
+    ({42: {"socket": 4711}, 43: {"socket": 99}}, 42),
+    ({42: {"network": "host", "socket": 99, "listens": False}}, None),  # its port is another one, so what answers is none of ours
+    ({42: {"network": "host", "socket": 99, "listens": False}, 43: {"network": "container", "listens": False}}, 43),  # by a published port
+    ({42: {"network": "one", "listens": False}, 43: {"network": "two", "listens": False}}, None),  # two containers
+    ({42: {}, 43: {}}, None),  # two servers of others, and nobody can tell whose socket it is
+])
+def test_which_server_it_is(proc, processes, pid):
+    (proc.groups.parent / "proc" / "self" / "ns").mkdir(parents=True)
+    os.symlink("net:[host]", proc.groups.parent / "proc" / "self" / "ns" / "net")
+    for number, more in processes.items():
+        proc.process(number, **more)
+    found = _machine.server(11434, proc.root)
+    assert (found and found.pid) == pid
 
 
 def test_without_procfs_nothing_is_known(tmp_path):
