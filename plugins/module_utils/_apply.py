@@ -87,7 +87,7 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
     store = _store.Store(store_path) if store_path else None
     to_ask = _plan.to_ask_for(prepared.found, wanted)
     if (to_ask or exclusive) and not store:
-        store = _store.find(host, prepared.found)
+        store = _store.find(host, prepared.found) or _store.of_process(ollama.client.base_url, prepared.found)
     problems = {}
     if offline:
         _refuse_what_is_not_here(prepared, only_asked=assume_empty)

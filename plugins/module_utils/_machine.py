@@ -60,6 +60,19 @@ def at(url, root="/proc"):
     return server(parts.port or (443 if parts.scheme == "https" else 80), root) if _address.is_here(parts.hostname or "") and os.path.isdir(root) else None
 
 
+def store_path(url, root="/proc"):
+    """Where the Ollama at `url` (str) keeps its models, as this host sees it, from the environment of its process; "" where that may not be
+    read. What lies in a container is reached by way of its process."""
+    process = at(url, root)
+    environment = process.environment() if process else None
+    if not environment:
+        return ""
+    path = environment.get("OLLAMA_MODELS", "").strip().strip("\"'") or os.path.join(environment.get("HOME", ""), ".ollama", "models")
+    if not os.path.isabs(path):
+        return ""
+    return path if process.other_files() is False else os.path.join(root, str(process.pid), "root", path.lstrip("/"))
+
+
 def server(port, root="/proc"):
     """The Process of the Ollama server on this host that listens on `port` (int), or None.
 

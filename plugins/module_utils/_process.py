@@ -64,8 +64,15 @@ class Process:
 
     def other_network(self):
         """Whether it lives in another network namespace, as in a container; None where that may not be looked at."""
+        return self._elsewhere("net")
+
+    def other_files(self):
+        """Whether it sees other file systems than we do, likewise."""
+        return self._elsewhere("mnt")
+
+    def _elsewhere(self, kind):
         try:
-            return os.readlink(os.path.join(self._folder, "ns", "net")) != os.readlink(os.path.join(self.root, "self", "ns", "net"))
+            return os.readlink(os.path.join(self._folder, "ns", kind)) != os.readlink(os.path.join(self.root, "self", "ns", kind))
         except OSError:
             return None
 

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _address
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _address, _machine
 
 # Service user of a release, volume `ollama` of a container, login user.
 USUAL_PLACES = ("/usr/share/ollama/.ollama/models", "/var/lib/docker/volumes/ollama/_data/models", "~/.ollama/models")
@@ -96,6 +96,16 @@ def find(url_host, found, places=USUAL_PLACES):
         if there and all(store.blobs_of(one.name) is not None for one in found):
             fitting.append(store)
     return fitting[0] if len(fitting) == 1 else None
+
+
+def of_process(url, found):
+    """The Store that the process of the server at `url` (str) names, if it is one that knows every model of the server, or None."""
+    path = _machine.store_path(url)
+    try:
+        fits = path and os.path.isdir(path) and all(Store(path).blobs_of(one.name) is not None for one in found)
+    except OSError:
+        return None
+    return Store(path) if fits else None
 
 
 def elsewhere(name, store, places=USUAL_PLACES):

@@ -102,7 +102,8 @@ options:
     description:
       - The folder where the server keeps its models, as the host that runs the module sees it.
       - It is only read, to find out what is there already and how much space is free.
-      - If not set, the usual places are looked at. What is not found is not checked, and a warning says so.
+      - If not set, the usual places are looked at, and the one that the process of the server names.
+      - What is not found is not checked, and a warning says so.
     type: path
   capacity:
     description:

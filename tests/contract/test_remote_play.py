@@ -23,8 +23,9 @@ SERVERS = CHECKOUT / "tests" / "lab" / "servers"
 PASSWORD, TOKEN = "p@ss:w/rd-hidden", "token-hidden"
 SECRETS = ("hidden", "p%40ss", base64.b64encode(("ops:" + PASSWORD).encode()).decode())
 INFO = [{"hosts": "ollama", "gather_facts": False, "tasks": [
-    {"localmodels.fastgpt.ollama_info": {"url": "{{ ollama_models_url.replace('://', '://ops:p%40ss%3Aw%2Frd-hidden@') }}", "ca_path": "{{ ollama_models_ca_path }}",
-                                         "client_cert": "{{ ollama_models_client_cert }}", "client_key": "{{ ollama_models_client_key }}"},
+    {"localmodels.fastgpt.ollama_info": {
+        "url": "{{ ollama_models_url.replace('://', '://ops:p%40ss%3Aw%2Frd-hidden@') }}", "ca_path": "{{ ollama_models_ca_path }}",
+        "client_cert": "{{ ollama_models_client_cert }}", "client_key": "{{ ollama_models_client_key }}"},
      "delegate_to": "localhost", "register": "info"},
     {"ansible.builtin.assert": {"that": [
         "info.models | community.general.json_query('[?size > `1000`].name') == [model]",

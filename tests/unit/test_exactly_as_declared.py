@@ -73,6 +73,7 @@ def world():
 
     patch.setattr(_registry, "read_all", read_all)
     patch.setattr(_store, "find", lambda host, found: FakeStore(now["server"]) if now["readable"] else None)
+    patch.setattr(_store, "of_process", lambda url, found: None)
     patch.setattr(_store, "elsewhere", lambda name, store: "")
     yield now
     patch.undo()

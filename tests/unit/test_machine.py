@@ -212,6 +212,24 @@ def test_the_limits_below_a_gpu_that_says_nothing(proc):
     assert (found["context_length"], found["max_loaded_models"], found["num_parallel"]) == (None, None, 1)
 
 
+@pytest.mark.parametrize("environ, path", [
+    ("OLLAMA_MODELS=/big/models\0HOME=/root\0", "/big/models"), ("HOME=/usr/share/ollama\0", "/usr/share/ollama/.ollama/models"),
+    ("OLLAMA_MODELS=models\0", ""), ("", ""), (None, ""),
+])
+def test_where_its_models_are(proc, environ, path):
+    proc.process(42, environ=environ)
+    here = proc.groups.parent / "proc"
+    inside = str(here / "42" / "root") + path if path else ""
+    assert _machine.store_path("http://127.0.0.1:11434", proc.root) == inside, "whose files it sees is not known"
+    for place, kind in ((here / "self", "host"), (here / "42", "host")):
+        (place / "ns").mkdir(parents=True)
+        os.symlink("mnt:[%s]" % kind, place / "ns" / "mnt")
+    assert _machine.store_path("http://127.0.0.1:11434", proc.root) == path
+    (here / "42" / "ns" / "mnt").unlink()
+    os.symlink("mnt:[container]", here / "42" / "ns" / "mnt")
+    assert _machine.store_path("http://127.0.0.1:11434", proc.root) == inside
+
+
 def test_another_machine_is_not_guessed_at(proc):
     proc.process(42)
     memory, limits = _machine.below("http://192.0.2.10:11434", no_smi, proc.root, proc.sysfs)

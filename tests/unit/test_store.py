@@ -80,3 +80,10 @@ def test_a_model_in_the_store_of_somebody_else_is_found(tmp_path):
     assert _store.elsewhere(name, own, [own.path, other]) == other
     assert _store.elsewhere(ModelName.parse("tiny:v2"), own, [own.path, other]) == ""
     assert _store.elsewhere(name, _store.Store(other), [own.path, other]) == ""
+
+
+def test_the_store_that_the_process_names_is_one_that_knows_its_models(tmp_path, monkeypatch):
+    monkeypatch.setattr(_store._machine, "store_path", lambda url: str(tmp_path) if url == "http://127.0.0.1:1" else "")
+    assert _store.of_process("http://127.0.0.1:1", []).path == str(tmp_path)
+    assert _store.of_process("http://127.0.0.1:1", [Found(ModelName.parse("tiny"), "0")]) is None, "it names another place than it uses"
+    assert _store.of_process("http://127.0.0.1:2", []) is None
