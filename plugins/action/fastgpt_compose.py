@@ -30,7 +30,7 @@ class ActionModule(ActionBase):
         if read.get("failed"):
             return merge_hash(result, located(read))
         try:
-            decided = decide(read["found"], read["task"], task_vars["inventory_hostname"])
+            decided = decide(read["found"], read["task"], task_vars["inventory_hostname"], self._task.check_mode)
         except LocalModelsError as problem:
             return merge_hash(result, {"failed": True, "msg": str(problem)})
         plan = decided.pop("plan")

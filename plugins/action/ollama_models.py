@@ -28,7 +28,7 @@ ASYNC_LIMIT = 7 * 24 * 3600
 
 
 class ActionModule(ActionBase):
-    """Two calls at most: what would be done (which is all when nothing is to do), then the doing, watched if it pulls."""
+    """Two calls at most: what would be done (which is all when nothing is to do), then the doing, watched if it pulls or sends."""
 
     MODULE = "localmodels.fastgpt.ollama_models"
     TRANSFERS_FILES = False
@@ -43,10 +43,12 @@ class ActionModule(ActionBase):
         planned = self._planned(task_vars)
         if self._task.check_mode or planned.get("failed"):
             return merge_hash(result, planned)
-        verbs = {model.get("action") for model in planned.get("models", [])}
+        models = planned.get("models", [])
+        verbs = {model.get("action") for model in models}
         if planned.get("reachable", True) and verbs <= {"none"}:
             return merge_hash(result, planned)
-        if verbs & {"pull", "update", "ask"} and planned.get("reachable") and not self._windows():
+        sends = any(model.get("action") in ("create", "recreate") and model.get("bytes") for model in models)
+        if (sends or verbs & {"pull", "update", "ask", "recheck"}) and planned.get("reachable") and not self._windows():
             return merge_hash(result, self._watched(task_vars))
         return merge_hash(result, self._module(task_vars))
 
@@ -59,7 +61,8 @@ class ActionModule(ActionBase):
         asked = self._task.check_mode
         self._task.check_mode = True
         try:
-            return self._module(task_vars)
+            # Digests that the look had to read are noted for the run, unless the user himself asked for check mode.
+            return self._module(task_vars, **({} if asked else {"remember": True}))
         finally:
             self._task.check_mode = asked
 

@@ -10,14 +10,14 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils import _fastgp
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 
 
-def fastgpt_records(items, shown_models, server_context=None):
+def fastgpt_records(items, shown_models, server_context=None, path="aiproxy"):
     """See fastgpt_records.yml."""
-    return _told(_fastgpt_model.records, items, shown_models, server_context)
+    return _told(_fastgpt_model.records, items, shown_models, server_context, path)
 
 
-def fastgpt_setup(places, shown_models, server_context=None, channel="ollama"):
+def fastgpt_setup(places, shown_models, server_context=None, channel="ollama", path="aiproxy"):
     """See fastgpt_setup.yml."""
-    return _told(_fastgpt_model.setup, places, shown_models, server_context, channel)
+    return _told(_fastgpt_model.setup, places, shown_models, server_context, channel, path)
 
 
 def hop_table(hops):

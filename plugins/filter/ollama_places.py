@@ -7,7 +7,8 @@ from __future__ import annotations
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._places import place
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_settings import parse_listen
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._places import DEFAULTS, place
 
 
 def ollama_places(hosts, hostvars, known=None):
@@ -21,6 +22,14 @@ def ollama_places(hosts, hostvars, known=None):
         raise AnsibleFilterError("The inventory has no host %s, whose Ollama FastGPT is to use." % ", ".join(unknown))
     try:
         return [place(host, Known(hostvars[host], known.get(host, {}))) for host in hosts]
+    except LocalModelsError as problem:
+        raise AnsibleFilterError(str(problem)) from problem
+
+
+def ollama_near_url(listen):
+    """ollama_listen of a host (str, empty or undefined: the default) -> URL by which that host itself reaches its Ollama."""
+    try:
+        return parse_listen(listen or DEFAULTS["ollama_listen"]).url
     except LocalModelsError as problem:
         raise AnsibleFilterError(str(problem)) from problem
 
@@ -39,4 +48,4 @@ class Known:
 
 class FilterModule:
     def filters(self):
-        return {"ollama_places": ollama_places}
+        return {"ollama_places": ollama_places, "ollama_near_url": ollama_near_url}

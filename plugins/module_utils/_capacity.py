@@ -8,6 +8,7 @@ Of a model's need in memory only its weights are known before it is here, so wha
 
 from __future__ import annotations
 
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _made, _store
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
 
@@ -18,10 +19,10 @@ _LOADED = tuple("application/vnd.ollama.image." + kind for kind in ("model", "pr
 
 class Host:
     """Where the models have to fit. store: _store.Store, or None where it was not found. look: function without arguments, called at most
-    once, that gives (_machine.Memory or None, limits) as _machine.below does."""
+    once, that gives (_machine.Memory or None, limits) as _machine.below does. version: of the server (str), "" where none answers."""
 
-    def __init__(self, store=None, look=lambda: (None, {})):
-        self.store, self._look = store, look
+    def __init__(self, store=None, look=lambda: (None, {}), version=""):
+        self.store, self._look, self.version = store, look, version
         self._seen = None
 
     def _looked(self):
@@ -45,7 +46,7 @@ def weights_size(manifest):
 
 
 def judge(prepared, problems, host, mode):
-    """What is wrong with the room that the models of `prepared` (_apply.Prepared) need: list of str for warnings.
+    """What is wrong with the room that the models of `prepared` (_prepare.Prepared) need: list of str for warnings.
 
     problems: {ModelName.key: LocalModelsError} of registries that could not be asked. host: Host. mode: one of MODES.
     Raises LocalModelsError where models do not fit and mode is enforce.
@@ -56,8 +57,11 @@ def judge(prepared, problems, host, mode):
     said = ["The size of %s is unknown before it is pulled, and whether it fits the disk and the memory: this host could not ask the"
             " registry. %s" % (action.shown, problems[action.name.key]) for action in coming if action.name.key in problems]
     known = [(action, prepared.manifests[action.name.key]) for action in coming if action.name.key in prepared.manifests]
-    if known:
-        refusals = _too_large(known, host) + _disk(prepared, [manifest for dummy, manifest in known], host, said)
+    made = prepared.to_make
+    if known or made:
+        weights = [(action.shown, weights_size(manifest)) for action, manifest in known]
+        weights += [(one.name.short, one.size) for one in made if not one.recipe.quantize]
+        refusals = _too_large(weights, host) + _disk(prepared, [manifest for dummy, manifest in known], made, host, said)
         if refusals and mode == "enforce":
             raise refusals[0] if len(refusals) == 1 else LocalModelsError(
                 " ".join(one.what + "." for one in refusals), refusals[0].mend)
@@ -65,37 +69,53 @@ def judge(prepared, problems, host, mode):
     return said + _together(prepared, host)
 
 
-def _too_large(known, host):
-    """Models that no unloading of others makes room for."""
-    sizes = [(action, weights_size(manifest)) for action, manifest in known]
-    memory = host.memory if any(size for dummy, size in sizes) else None
+def _too_large(weights, host):
+    """Models that no unloading of others makes room for. weights: list of (name (str), bytes)."""
+    memory = host.memory if any(size for dummy, size in weights) else None
     if not memory or memory.total is None:
         return []
     return [LocalModelsError(
         "%s can never be loaded here: its weights alone are %s, and this host has %s: %s are missing"
-        % (action.shown, size_text(size), memory, size_text(size - memory.total)),
-        "Declare a smaller model or quantization, or one for another host; capacity: warn pulls it all the same. Nothing was pulled")
-        for action, size in sizes if size > memory.total]
+        % (name, size_text(size), memory, size_text(size - memory.total)),
+        "Declare a smaller model or quantization, or one for another host; capacity: warn goes on all the same. Nothing was changed")
+        for name, size in weights if size > memory.total]
 
 
-def _disk(prepared, manifests, host, said):
-    size = size_text(sum(manifest.size for manifest in manifests))
+def _disk(prepared, manifests, made, host, said):
+    """manifests: list of _registry.Manifest. made: list of _made.Made. said: list of str to which goes what could not be looked at."""
     if not host.store:
         if prepared.reachable:
             said.append("Whether %s more fit the disk was not checked, for the model store of this server was not found"
-                        " on this host. Name it by store_path." % size)
+                        " on this host. Name it by store_path." % size_text(sum(one.size for one in manifests + made)))
         return []
+    store = host.store
     try:
-        missing, free = host.store.missing(manifests), host.store.free() + _freed_before(prepared, manifests, host.store)
+        missing, free = store.missing(manifests), store.free() + _freed_before(prepared, manifests, store)
+        # Files are read for their digests only if it matters how much of them is there already.
+        more = _made.room(host.version, made, lambda one: 0)
+        if made and missing + more > free:
+            for one in made:
+                one.read(prepared.notes)
+            more = _made.room(host.version, made, lambda one: sum(store.there(one.digest(file), file.size) for file in one.files))
     except PermissionError as problem:
         said.append("Whether the models fit the disk was not checked: %s" % problem)
         return []
+    missing += more
     if missing <= free:
         return []
     return [LocalModelsError(
         "The declared models need %s more on the disk of %s, and %s are free: %s are missing"
-        % (size_text(missing), host.store.path, size_text(free), size_text(missing - free)),
-        "Free that much, move the store to a larger disk, or declare fewer or smaller models; nothing was pulled")]
+        % (size_text(missing), store.path, size_text(free), size_text(missing - free)),
+        "Free that much, move the store to a larger disk, or declare fewer or smaller models; nothing was changed")]
+
+
+def note_other_stores(prepared, store):
+    """A service and a login user have stores of their own; models seem to vanish when the other one's server runs."""
+    for action in prepared.actions:
+        other = _store.elsewhere(action.name, store) if store and action.verb == "pull" else ""
+        if other:
+            prepared.warnings.append("%s is in the model store %s as well, which this server does not use; its own is %s."
+                                     % (action.shown, other, store.path))
 
 
 def _freed_before(prepared, manifests, store):
@@ -137,7 +157,7 @@ def _needs(prepared):
         if action.wanted.state == "absent" or not (action.wanted.state == "loaded" or action.wanted.used):
             continue
         root = action
-        while root.wanted.recipe:
+        while root.wanted.recipe and root.wanted.recipe.shares_weights:
             root = actions[root.wanted.recipe.base]
         manifest = prepared.manifests.get(root.name.key)
         size = weights_size(manifest) if manifest and root.pulls else root.size or 0

@@ -36,9 +36,9 @@ class BrokenProject(LocalModelsError):
 
 
 def runner(module):
-    """AnsibleModule -> the callable that Docker wants: run(arguments, cwd=None, env=None) -> (rc, stdout, stderr)."""
-    def run(arguments, cwd=None, env=None):
-        return module.run_command(arguments, cwd=cwd, environ_update=env, expand_user_and_vars=False, handle_exceptions=False)
+    """AnsibleModule -> the callable that Docker wants: run(arguments, cwd=None, env=None, data=None) -> (rc, stdout, stderr)."""
+    def run(arguments, cwd=None, env=None, data=None):
+        return module.run_command(arguments, cwd=cwd, environ_update=env, data=data, expand_user_and_vars=False, handle_exceptions=False)
     return run
 
 
@@ -46,7 +46,8 @@ class Docker:
     """The docker command on this host.
 
     run: callable(list of str, cwd=str or None, env=dict or None) -> (rc (int), stdout (str), stderr (str)); raises
-    FileNotFoundError where there is no docker. project_dir: the folder in which the operator calls `docker compose`: COMPOSE_FILE and
+    FileNotFoundError where there is no docker. It takes data=str, the standard input, where somebody gives any.
+    project_dir: the folder in which the operator calls `docker compose`: COMPOSE_FILE and
     COMPOSE_PROFILES in its .env count, because every call is made in there.
     """
 
@@ -56,9 +57,11 @@ class Docker:
         self._project_name = None
 
     def call(self, *arguments, **options):
-        """`docker ARGUMENTS...` in the project's folder -> (rc (int), stdout, stderr). env: dict. Raises DockerError."""
+        """`docker ARGUMENTS...` in the project's folder -> (rc (int), stdout, stderr). env: dict. data: str for its standard input.
+        Raises DockerError."""
+        more = {"data": options["data"]} if "data" in options else {}
         try:
-            rc, out, err = self._run(["docker"] + list(arguments), cwd=self.project_dir, env=options.get("env"))
+            rc, out, err = self._run(["docker"] + list(arguments), cwd=self.project_dir, env=options.get("env"), **more)
         except FileNotFoundError as problem:
             raise DockerError("There is no docker command on this host",
                               "FastGPT runs on Docker: install Docker Engine with the compose plugin (version 2.17 or newer) "

@@ -29,6 +29,10 @@ LOGIN = "/api/support/user/account/loginByPassword"
 INIT_DATA = "/api/common/system/getInitData"
 
 
+class NoModelAdministration(LocalModelsError):
+    """This FastGPT's models cannot be asked for by any API that this collection knows."""
+
+
 class FastGPT:
     """One FastGPT, seen as its root user.
 
@@ -216,7 +220,7 @@ _LATER = (("C", "/api/admin/system/model/list"), ("B", "/api/admin/settings/mode
 
 
 def models_of(fastgpt):
-    """(FlavourA, stored models as of `stored`). Raises LocalModelsError for a FastGPT with another administration of models.
+    """(FlavourA, stored models as of `stored`). Raises NoModelAdministration for a FastGPT with another administration of models.
 
     The flavour is probed, not computed from the version. Records of flavour A prove it; an empty answer proves nothing, so then
     the routes of later versions are tried: three requests on a fresh FastGPT, one from then on.
@@ -227,10 +231,10 @@ def models_of(fastgpt):
         return models, stored
     for name, path in _LATER:
         if fastgpt.try_to_ask("GET", path).kind != NO_ROUTE:
-            raise LocalModelsError("Not supported yet: FastGPT at %s has flavour %s of the model administration (4.17 and newer, %s)"
-                                   % (fastgpt.client.base_url, name, path.rpartition("/")[0]),
-                                   "Use FastGPT 4.16 or older with this version of the collection")
+            raise NoModelAdministration("Not supported yet: FastGPT at %s has flavour %s of the model administration (4.17 and newer, %s)"
+                                        % (fastgpt.client.base_url, name, path.rpartition("/")[0]),
+                                        "Use FastGPT 4.16 or older with this version of the collection")
     if stored is None:
-        raise LocalModelsError("FastGPT at %s has no administration of models (it came with 4.8.20)" % fastgpt.client.base_url,
-                               "Upgrade FastGPT, or check that this address is FastGPT's")
+        raise NoModelAdministration("FastGPT at %s has no administration of models (it came with 4.8.20)" % fastgpt.client.base_url,
+                                    "Upgrade FastGPT, or check that this address is FastGPT's")
     return models, stored

@@ -29,12 +29,13 @@ DEFAULT_FOR = {
 }
 
 
-def record(item, shown, server_context=None):
+def record(item, shown, server_context=None, path="aiproxy"):
     """FastGPT's record of one declared model.
 
     item: a name (str) or a map of local_models. shown: what module ollama_info says about this model (dict with
     capabilities, context_length, num_ctx), or None where Ollama does not have it: then all must come from the item.
     server_context: tokens that Ollama gives where neither the item nor the model says (its OLLAMA_CONTEXT_LENGTH).
+    path: aiproxy, one_api or direct, by which FastGPT's requests come to Ollama: not all of them comes through on each.
 
     Returns {name, state, metadata, initial}. `metadata` is kept as it stands here (None: the key must be absent); `initial` is
     only sent when the model is new, so that what people tune in FastGPT's own pages stays.
@@ -59,16 +60,16 @@ def record(item, shown, server_context=None):
         "requestAuth": None,
     }
     limits = _llm if kind == "llm" else _embedding
-    more, initial = limits(item, name, shown, server_context)
+    more, initial = limits(item, name, shown, server_context, path)
     metadata.update(more)
     return {"name": name, "state": "present", "metadata": metadata, "initial": initial}
 
 
-def records(items, shown_models, server_context=None):
+def records(items, shown_models, server_context=None, path="aiproxy"):
     """FastGPT's records of local_models, one a model in the declared order.
 
     shown_models: list of what ollama_info says (its `models`) of every Ollama that serves them. Where several hold the same model,
-    FastGPT is promised what each of them gives. server_context: see record.
+    FastGPT is promised what each of them gives. server_context, path: see record.
     """
     by_key = {}
     for shown in shown_models:
@@ -77,7 +78,7 @@ def records(items, shown_models, server_context=None):
     for item in items:
         item = {"name": item} if isinstance(item, str) else item
         merged.setdefault(ModelName.parse(item["name"]).key, {}).update(item)
-    return [record(item, in_common(by_key.get(key), server_context), server_context) for key, item in merged.items()]
+    return [record(item, in_common(by_key.get(key), server_context), server_context, path) for key, item in merged.items()]
 
 
 def in_common(showns, server_context=None):
@@ -144,16 +145,16 @@ def defaults(items, records):
     return chosen, fallback
 
 
-def setup(places, shown_models, server_context=None, channel="ollama"):
+def setup(places, shown_models, server_context=None, channel="ollama", path="aiproxy"):
     """Everything that follows from the declared models: dict with
 
     records, defaults, fallback_defaults: for module fastgpt_models (see records, defaults).
-    ollamas: for module fastgpt_verify (see channels). channels: the same for module aiproxy_channel.
+    ollamas: for module fastgpt_verify (see channels). channels: the same for modules aiproxy_channel and one_api_channel.
     chat_model: the name of the model an app should use, "" where no chat model is declared.
     missing: names that no Ollama of shown_models holds.
     """
     items = [item for place in places for item in place["models"]]
-    kept = records(items, shown_models, server_context)
+    kept = records(items, shown_models, server_context, path)
     chosen, fallback = defaults(items, kept)
     ollamas = channels(places, kept, channel)
     held = {ModelName.parse(shown["name"]).key for shown in shown_models}
@@ -202,8 +203,10 @@ def _choose(chosen, name, word, kind):
         raise LocalModelsError("Both %s and %s are declared as FastGPT's default for %s" % (chosen[key], name, word), "Keep one")
 
 
-def _llm(item, name, shown, server_context):
-    context = context_of(item, name, shown, server_context)
+def _llm(item, name, shown, server_context, path):
+    # Ollama's own /v1 knows no num_ctx (its openai/ and middleware/, 0.32).
+    sends_context = path != "direct"
+    context = context_of(item, name, shown, server_context, sends_context)
     # Half of the window for the answer, an eighth for the question and what came before it, the rest for quotes of documents.
     response = min(_number(item, "max_response", name) or context // 2, context)
     rest = context // 8
@@ -213,15 +216,16 @@ def _llm(item, name, shown, server_context):
         "quoteMaxToken": max(context - response - rest, rest),
         "functionCall": False,  # the predecessor of tool choice; Ollama has none
         # Ollama follows num_ctx of the request, not a promise made elsewhere.
-        "defaultConfig": {"num_ctx": context if item.get("context") else None},
+        "defaultConfig": {"num_ctx": context if item.get("context") and sends_context else None},
     }
     capabilities = shown.get("capabilities") or ()
     for word, key, capability in _ABILITIES:
-        metadata[key] = capability in capabilities if item.get(word) is None else bool(item[word])
+        passed_on = path != "one_api" or word != "tools"  # one-api drops them on the way to Ollama (relay/adaptor/ollama/main.go)
+        metadata[key] = passed_on and capability in capabilities if item.get(word) is None else bool(item[word])
     return metadata, {"maxTemperature": 1.2, "showTopP": True, "showStopSign": True, "censor": False}
 
 
-def _embedding(item, name, shown, server_context):
+def _embedding(item, name, shown, server_context, dummy):
     longest = context_of(item, name, shown, server_context, asked_for=False)
     return {"maxToken": longest, "defaultToken": min(CHUNK, longest)}, {"weight": WEIGHT}
 

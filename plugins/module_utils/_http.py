@@ -68,6 +68,39 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _Patient:
+    """A connection on which a server may answer before it has taken the whole body, and close: its answer is the cause, the broken pipe is not."""
+
+    def request(self, *args, **kwargs):
+        try:
+            super().request(*args, **kwargs)
+        except (BrokenPipeError, ConnectionResetError):
+            if self.sock is None:
+                raise  # there was no connection yet, so there is no answer either
+
+
+class _Plain(_Patient, http.client.HTTPConnection):
+    pass
+
+
+class _Secure(_Patient, http.client.HTTPSConnection):
+    pass
+
+
+class _PlainHandler(urllib.request.HTTPHandler):
+    def http_open(self, req):
+        return self.do_open(_Plain, req)
+
+
+class _SecureHandler(urllib.request.HTTPSHandler):
+    def __init__(self, context):
+        super().__init__(context=context)
+        self._tls = context
+
+    def https_open(self, req):
+        return self.do_open(_Secure, req, context=self._tls)
+
+
 class Client:
     """Requests to one server.
 
@@ -93,18 +126,17 @@ class Client:
         self.headers = headers
         self.secrets = secrets
         self.timeout = timeout
-        handlers = [_NoRedirect()]
+        handlers = [_NoRedirect(), _PlainHandler()]
         if not use_proxy:
             handlers.append(urllib.request.ProxyHandler({}))
         if parts.scheme == "https":
-            handlers.append(urllib.request.HTTPSHandler(
-                context=_tls_context(validate_certs, ca_path, client_cert, client_key)))
+            handlers.append(_SecureHandler(_tls_context(validate_certs, ca_path, client_cert, client_key)))
         self._opener = urllib.request.build_opener(*handlers)
 
     def open(self, method, path, body=None, headers=None, timeout=None):
         """Send a request and return the open response, whatever its status; the caller reads and closes it.
 
-        body: None, bytes, an open binary file, or anything that JSON can hold. Raises Unreachable.
+        body: None, bytes, what has read() (an open binary file), or anything that JSON can hold. Raises Unreachable.
         """
         sent = dict(self.headers)
         data = body

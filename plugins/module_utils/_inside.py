@@ -21,12 +21,31 @@ _TOOLS = (
 )
 
 
-class Got:
-    """What came back. said: str. trouble: see _verify_causes.trouble_of, "" where there was an answer of any kind."""
+# With a key: by the standard input, for everybody sees the arguments of a process. BusyBox's wget takes none there.
+_KEYED_NODE = ("let i=JSON.parse(require('fs').readFileSync(0));"
+               "fetch(i.url,{method:i.body?'POST':'GET',headers:i.headers,body:i.body||undefined,signal:AbortSignal.timeout(i.seconds*1000)})"
+               ".then(async r=>{let t=await r.text();console.log(t+'\\n'+r.status+' '+(r.headers.get('content-type')||''))})"
+               ".catch(e=>{console.error(String(e.cause||e));process.exit(1)})")
+_TRAILER = "\\n%{http_code} %{content_type}"  # as curl's configuration spells a line break
 
-    def __init__(self, said, trouble=""):
+
+def _curl_config(url, headers, body, seconds):
+    """A request as curl reads it from its standard input (its man page, --config)."""
+    lines = [("url", url), ("max-time", str(seconds)), ("write-out", _TRAILER)]
+    lines += [("header", "%s: %s" % pair) for pair in headers.items()] + ([("data", body)] if body else [])
+    quoted = [(name, value if value == _TRAILER else value.replace("\\", "\\\\").replace('"', '\\"')) for name, value in lines]
+    return "".join('%s = "%s"\n' % pair for pair in quoted)
+
+
+class Got:
+    """What came back. said: str. trouble: see _verify_causes.trouble_of, "" where there was an answer of any kind. status: of HTTP (int), kind:
+    its content type (str), where they were asked for."""
+
+    def __init__(self, said, trouble="", status=None, kind=""):
         self.said = said
         self.trouble = trouble
+        self.status = status
+        self.kind = kind
 
     def json(self):
         """The parsed body, or None where it is no JSON."""
@@ -53,3 +72,22 @@ class Inside:
             if trouble != "tool":
                 return Got((err or out).strip() or "nothing, with exit status %d" % rc, trouble)
         return got
+
+    def send(self, container, url, key, body=None, seconds=SECONDS):
+        """Got with its status for a GET of `url`, or a POST of `body` (dict), by a process in `container`, with `key` (str) as bearer token.
+
+        seconds: until it has to be answered. trouble is "tool" where the container has neither curl nor Node.js.
+        """
+        headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json"}
+        text = json.dumps(body) if body is not None else None
+        asked = json.dumps({"url": url, "headers": headers, "body": text, "seconds": seconds})
+        for tool, data in ((["curl", "-q", "-sS", "-K", "-"], _curl_config(url, headers, text, seconds)), (["node", "-e", _KEYED_NODE], asked)):
+            rc, out, err = self._docker.call("exec", "-i", container, *tool, data=data)
+            if rc == 0:
+                said, dummy, trailer = out.rstrip("\n").rpartition("\n")
+                status, dummy, kind = trailer.partition(" ")
+                return Got(said, "", int(status), kind)
+            trouble = trouble_of(rc, err + out)
+            if trouble != "tool":
+                return Got(err.strip() or "nothing, with exit status %d" % rc, trouble)
+        return Got("the container has neither curl nor Node.js", "tool")

@@ -28,7 +28,7 @@ def closer(ollama, found, wanted):
     """(differences, running) for _plan.plan: one request for each model that is made from another one and for its base, and one for what
     runs if that matters."""
     held = {one.name: one for one in found}
-    made = [one for one in wanted if one.recipe and one.name in held and one.recipe.base in held]
+    made = [one for one in wanted if one.recipe and not one.recipe.of_files and one.name in held and one.recipe.base in held]
     running = ollama.running() if memory_matters(wanted) else []
     names = {one.name for one in made} | {one.recipe.base for one in made}
     # Names and digests decide for most; weights only for a model that is not listed itself, and where
@@ -53,7 +53,7 @@ def closer(ollama, found, wanted):
 def _root(one, wanted):
     """The ModelName of the model whose weights a declared one has."""
     declared = {other.name: other for other in wanted}
-    while one.recipe:
+    while one.recipe and one.recipe.shares_weights:
         one = declared[one.recipe.base]
     return one.name
 

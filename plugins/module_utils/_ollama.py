@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _load_causes, _pull, _pull_causes
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import BUSY, LocalModelsError, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import NETWORK_ERRORS, Answer
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found
@@ -21,17 +21,33 @@ _NO_LIMIT = 7 * 24 * 3600
 # Weights are read from the disk before the answer comes; Ollama itself gives up after 5 minutes (OLLAMA_LOAD_TIMEOUT).
 _LOADING = 900
 _UNLOADING = 30
+# A proxy before Ollama may be too busy to pass on a question.
+_TRIES = 3
+_LONGEST_PAUSE = 10
+
+
+_CREATE_MENDS = (
+    ("MLX", "Since 0.34.1 Ollama imports safetensors by MLX only, on a Mac or with its MLX package for CUDA: there use that, elsewhere convert"
+            " the folder with llama.cpp's convert_hf_to_gguf.py and declare the GGUF file"),
+    ("llama-quantize", "This Ollama lacks a part of its release: install it as a whole, with lib/ollama beside its program"),
+    ("no space left", "Free space on the disk of the model store, or move the store to a larger one, and run again: what was sent is still there"),
+    ("unsupported architecture", "This Ollama cannot convert such a model: take its GGUF, or a newer Ollama"),
+)
 
 
 class CreateFailed(LocalModelsError):
-    """A model could not be created."""
+    """A model could not be created. `passing` (bool): the same may well succeed later."""
+
+    def __init__(self, what, mend, passing=False):
+        super().__init__(what, mend)
+        self.passing = passing
 
 
 class Ollama:
     """client: an _http.Client of the server. Methods raise Unreachable and Refused, which name what to do."""
 
-    def __init__(self, client):
-        self.client = client
+    def __init__(self, client, sleep=time.sleep):
+        self.client, self.sleep = client, sleep
 
     def version(self):
         """The running server's version (str), such as 0.32.15."""
@@ -77,31 +93,51 @@ class Ollama:
             raise self._refused(answer)
         raise _pull_causes.PullFailed(name, _pull_causes.cause_of(said), said)
 
-    def create(self, name, request):
+    def has_blob(self, digest):
+        """Whether a blob ("sha256:hex") is there."""
+        answer = self.client.request("HEAD", "/api/blobs/" + digest)
+        if answer.status not in (200, 404):
+            raise self._refused(answer)
+        return answer.status == 200
+
+    def put_blob(self, digest, body, size, timeout):
+        """Send a blob ("sha256:hex") of `size` bytes. body: what has read(). timeout: seconds that a piece of it may take."""
+        headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+        answer = self.client.request("POST", "/api/blobs/" + digest, body, headers, timeout)
+        said = _error_in(answer) or ""
+        if "digest mismatch" in said:
+            raise self.client.refused(answer, said, "The file was changed while it was sent, or bytes were on the way: run again")
+        if "no space left" in said or "quota exceeded" in said:
+            raise self.client.refused(answer, said, "Free space on the disk of the model store, or move the store to a larger one, and run again")
+        if answer.status not in (200, 201):
+            raise self._refused(answer)
+
+    def create(self, name, request, on_status=None):
         """Create a model (str) as the body (dict) of POST /api/create says. Returns when it is there.
 
-        Raises CreateFailed, Unreachable, Refused.
+        on_status: called with each status text (str) as it comes. Raises CreateFailed, Unreachable, Refused.
         """
         response = self.client.open("POST", "/api/create", dict(request, model=name), timeout=_NO_LIMIT)
+        last, lines = {}, []
         with response:
             answer = Answer(response.getcode(), {k.lower(): v for k, v in response.headers.items()}, b"")
             try:
-                lines = response.read().splitlines()
+                # A success in the middle is that of a pull (create-from-remote-base-pulled), so the last line decides.
+                for line in response:
+                    lines.append(line)
+                    last = Answer(200, {}, line).json() or {}
+                    if "error" in last:
+                        break
+                    if on_status and last.get("status"):
+                        on_status(str(last["status"]))
             except NETWORK_ERRORS as problem:
                 raise self.client.unreachable(problem) from problem
-        answer.body = b"\n".join(lines)
-        if answer.status != 200 and _error_in(answer) is None:
+        answer.body = b"".join(lines)
+        if answer.status != 200 and "error" not in last:
             raise self._refused(answer)
-        # A success in the middle is that of a pull (create-from-remote-base-pulled), so the last line decides.
-        last = {}
-        for line in lines:
-            last = Answer(200, {}, line).json() or {}
-            if "error" in last:
-                break
         if last.get("status") != "success":
             said = " ".join(scrub(str(last.get("error", "the answer ends too early"))).split())[:300]
-            raise CreateFailed("%s could not be created: Ollama at %s says %s" % (name, self.client.base_url, said),
-                               "Correct what is declared, or look at the log of Ollama on its host")
+            raise CreateFailed("%s could not be created: Ollama at %s says %s" % (name, self.client.base_url, said), _mend_create(said), "error" not in last)
 
     def load(self, name, keep_alive):
         """Load a model (str) into memory. keep_alive: int (seconds, negative: forever) or str such as 10m. Raises LocalModelsError."""
@@ -116,19 +152,25 @@ class Ollama:
                 name, cause, " ".join(scrub(said, self.client.secrets).split())[:200]), mend)
         self._json(answer)
 
-    def unload(self, name, sleep=time.sleep):
+    def unload(self, name):
         """Unload a model (str); returns when it is gone from memory. Raises LocalModelsError."""
         self._json(self.client.request("POST", "/api/generate", {"model": name, "keep_alive": 0, "stream": False}))
         mine = ModelName.parse(name)
         for dummy in range(_UNLOADING * 2):
             if all(ModelName.parse(one["name"]) != mine for one in self.running()):
                 return
-            sleep(0.5)
+            self.sleep(0.5)
         raise LocalModelsError("%s is still loaded %d s after Ollama at %s was asked to unload it" % (name, _UNLOADING, self.client.base_url),
                                "A request to it is still being answered: run again later")
 
     def _get(self, path, key):
-        parsed = self._json(self.client.request("GET", path))
+        for this_try in range(_TRIES):
+            answer = self.client.request("GET", path)
+            if answer.status not in BUSY or this_try == _TRIES - 1:
+                break
+            wish = answer.retry_after
+            self.sleep(min(_LONGEST_PAUSE, 2 ** this_try if wish is None else wish))
+        parsed = self._json(answer)
         if key not in parsed:
             raise self._no_ollama("%s without %r" % (sorted(parsed), key))
         return parsed[key]
@@ -167,6 +209,14 @@ class Ollama:
         return LocalModelsError(
             "What answers at %s is no Ollama: %s" % (self.client.base_url, " ".join(str(got).split())[:120]),
             "Check host and port; the address is that of Ollama itself, without a path such as /v1")
+
+
+def _mend_create(said):
+    """What to do about an error text (str) of a creation."""
+    for words, mend in _CREATE_MENDS:
+        if words in said:
+            return mend
+    return "Correct what is declared, or look at the log of Ollama on its host"
 
 
 def _error_in(answer):

@@ -108,10 +108,15 @@ def connect(params, run, read_only=False):
     return _one_api.direct(url, token, params["timeout"], read_only), dict(found_in, url=url)
 
 
-def _address_of_project(docker, folder):
+def containers(docker, folder, *options):
+    """`docker inspect` (list of dict) of the running containers of the compose project in `folder`; options: of `docker ps`, such as --all."""
     labels = ["label=%sproject=%s" % (LABEL, PROJECT), "label=%sproject.working_dir=%s" % (LABEL, folder.rstrip("/"))]
-    ids = docker.call("ps", "--quiet", "--filter", labels[0], "--filter", labels[1])[1].split()
-    found = [url for url in map(address, docker.inspect(ids)) if url]
+    ids = docker.call("ps", "--quiet", "--filter", labels[0], "--filter", labels[1], *options)[1].split()
+    return docker.inspect(ids)
+
+
+def _address_of_project(docker, folder):
+    found = [url for url in map(address, containers(docker, folder)) if url]
     if not found:
         raise LocalModelsError("one-api does not run: no running container belongs to the compose project in %s" % folder,
                                "Run role one_api first, or give url and access_token")

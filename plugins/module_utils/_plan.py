@@ -47,7 +47,7 @@ class Action:
 
     `verb`: none, delete, prune (it is not declared), pull (it is missing), update (the registry has another one), ask (whether
     the registry has another one is only known after a pull), create (it is missing and made from another one), recreate (it is not
-    as declared), or recheck (whether it still fits its base is only known after the base was asked for). `before`, `after`:
+    as declared), or recheck (whether it is as declared is only known after its base was asked for, or when it is made again). `before`, `after`:
     digest (str) or None where there is no model; `after` is "unknown" where nobody knows before. `size`: bytes of the model
     where known, else None; of a prune: bytes that get free. `differs`: list of (key, is, should be) of a recreate.
     `memory`: None, load, or unload, after the rest; `unload_first` (bool): it is loaded by a name that goes. `entry`: by which it is
@@ -96,9 +96,9 @@ class Action:
             "pull": "Pull %s" + amount,
             "update": ("Pull %s with the declared digest" if self.wanted.digest else "Pull the newer %s") + amount,
             "ask": "Ask the registry for a newer %s",
-            "create": "Create %s" + base,
-            "recreate": "Create %s anew" + base + (", not as declared: %s" % ", ".join(one[0] for one in self.differs) if self.differs else ""),
-            "recheck": "Look whether %s still fits the model it is made" + base,
+            "create": "Create %s" + base + amount,
+            "recreate": "Create %s anew" + base + amount + (", not as declared: %s" % ", ".join(one[0] for one in self.differs) if self.differs else ""),
+            "recheck": "Look whether %s still fits what it is made" + base,
         }[self.verb] % self.shown
 
     def memory_sentence(self):
@@ -135,7 +135,7 @@ def _with_bases(wanted):
             return
         if one.name.key in on_the_way:
             raise LocalModelsError("%s is made from itself, by way of others" % one.name.short, "Let one of them be made from a model that is pulled")
-        if one.recipe:
+        if one.recipe and one.recipe.base:
             on_the_way.append(one.name.key)
             state = "latest" if one.state == "latest" else "present"
             base = wanted.get(one.recipe.base.key) or Wanted(one.recipe.base, state, one.insecure)
@@ -153,11 +153,11 @@ def _with_bases(wanted):
 
 
 def _refuse_loaded_and_not(wanted):
-    """What is made from a model has its weights, and weights are in memory or not. wanted: {ModelName.key: Wanted}."""
+    """What is made from a model has its weights unless they are quantized, and weights are in memory or not. wanted: {ModelName.key: Wanted}."""
     first = {}
     for one in wanted.values():
         root = one
-        while root.recipe:
+        while root.recipe and root.recipe.shares_weights:
             root = wanted[root.recipe.base.key]
         other = first.setdefault(root.name.key, one) if one.state in _memory.STATES else one
         if other.state != one.state:
@@ -205,7 +205,8 @@ def plan(found, wanted, manifests=None, differences=None, running=()):
 
     found: list of Found. wanted: list of Wanted. manifests: {ModelName.key: _registry.Manifest} of what the registry was
     asked for; a model that is not in there could not be asked for. differences: {ModelName.key: list of (key, is, should be)} of
-    models that are there and made from others that are there. running: _memory.Running, or () where nobody has to be loaded or not.
+    models that are there and made from others that are there, or from files; None instead where nobody knows. running: _memory.Running,
+    or () where nobody has to be loaded or not.
     """
     held = {one.name.key: one for one in found}
     manifests = manifests or {}
@@ -213,7 +214,8 @@ def plan(found, wanted, manifests=None, differences=None, running=()):
     for one in wanted:
         there = held.get(one.name.key)
         if one.recipe:
-            action = _decide_made(one, there, actions[one.recipe.base.key], (differences or {}).get(one.name.key, ()))
+            base = actions[one.recipe.base.key] if one.recipe.base else None
+            action = _decide_made(one, there, base, (differences or {}).get(one.name.key, ()))
         else:
             action = _decide(one, there, manifests.get(one.name.key))
         if running != ():
@@ -227,7 +229,7 @@ def _decide_memory(action, found, manifest, before, running):
     """Sets memory, entry and weights of an Action. before: {ModelName.key: Action} of its base. What comes anew has to be loaded anew; what
     has to be unloaded may run by its old content, or, before it is here, by another name of its new one."""
     wanted, now = action.wanted, running.weights.get(action.name.key, "")
-    if wanted.recipe:
+    if wanted.recipe and wanted.recipe.shares_weights:
         action.weights = before[wanted.recipe.base.key].weights
     else:
         action.weights = (manifest.weights if action.pulls and manifest else now) or action.name.key
@@ -258,11 +260,11 @@ def _decide(wanted, found, manifest):
 def _decide_made(wanted, found, base, differs):
     if not found:
         return Action(wanted, "create", None, "unknown")
-    if base.changes or differs:
+    if differs or (base and base.changes):
         action = Action(wanted, "recreate", found, "unknown")
-        action.differs = list(differs)
+        action.differs = list(differs or ())
         return action
-    if base.verb in ("ask", "recheck"):
+    if differs is None or (base and base.verb in ("ask", "recheck")):
         return Action(wanted, "recheck", found, "unknown")
     return Action(wanted, "none", found, found.digest, found.size)
 

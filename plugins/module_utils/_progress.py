@@ -160,7 +160,7 @@ def _amounts(models):
         words.append("%s/s" % size_text(rate))
         if total > completed:
             words.append("%s left" % time_text((total - completed) / float(rate)))
-    elif completed < total:
+    elif completed < total and all(model["status"].startswith(("pulling ", "starting")) for model in models):
         words.append("waiting for the registry")
     return words
 

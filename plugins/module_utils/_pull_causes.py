@@ -52,8 +52,11 @@ _CAUSES = tuple((re.compile(pattern, re.IGNORECASE), cause) for pattern, cause i
         "incomplete", "the registry lists a layer that it does not have", "Take another tag, or push the model to that registry again")),
     (r"manifest: 412:|requires a newer version", Cause(
         "too-old", "it needs a newer Ollama", "Upgrade Ollama on its host and restart it: the version of the running server counts")),
-    (r"manifest: 429:", Cause("busy", "the registry asks to slow down", "Run again later, or name a mirror", passing=True)),
-    (r"manifest: 5\d\d:|: Bad Gateway$|: Service Unavailable$|: Gateway Time-?out$", Cause(
+    # A pull that comes while Ollama is still cancelling an earlier one of the same layer is cancelled with it.
+    (r"context canceled$", Cause(
+        "interrupted", "Ollama cancelled it together with an earlier pull that was just ending", "Run again: it resumes", passing=True)),
+    (r"(^|manifest: )429:", Cause("busy", "the registry asks to slow down", "Run again later, or name a mirror", passing=True)),
+    (r"(^|manifest: )5\d\d:|: Bad Gateway$|: Service Unavailable$|: Gateway Time-?out$", Cause(
         "registry-broken", "the registry, or a proxy before it, is in trouble", _NETWORK_MEND, passing=True)),
     (r"plain HTTP request was sent to HTTPS port", Cause(
         "speaks-tls", "its registry speaks TLS, and insecure asks for plain HTTP", "Leave out insecure for this model")),
@@ -62,7 +65,7 @@ _CAUSES = tuple((re.compile(pattern, re.IGNORECASE), cause) for pattern, cause i
     (r"x509|failed to verify certificate", Cause(
         "certificate", "Ollama does not trust the certificate of the registry",
         "Add its authority to the certificates of Ollama's host, or name it by SSL_CERT_FILE in the environment of its service, and restart Ollama")),
-    (r"realm host|unauthorized|access denied|manifest: 40[134]:", Cause(
+    (r"realm host|unauthorized|access denied|(^|manifest: )40[134]:", Cause(
         "forbidden", "the registry does not let Ollama in",
         "Ollama knows no user name and password for registries: make the model public there, or let the registry know the public"
         " key of the server (id_ed25519.pub)")),

@@ -1,10 +1,11 @@
 # Copyright (c) localmodels contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Models made from other models: what is declared, what a server holds, and how the two differ. Pure. Internal to this collection.
+"""Models made from other models or from files: what is declared, what a server holds, and how the two differ. Pure. Internal to this
+collection.
 
 How Ollama makes them (server/create.go, 0.32): system, template and messages replace the base's, parameters are merged over the
-base's, licences are added to the base's; what is empty is the base's. The same recipe gives the same digest.
+base's, licences and an adapter are added to the base's; what is empty is the base's. The same recipe gives the same digest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ import re
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName, suggest
 
-KEYS = ("from", "system", "template", "parameters", "license", "messages")
+# The words of a Modelfile and of POST /api/create. One adapter is all that Ollama takes, so it is no list.
+KEYS = ("from", "adapter", "quantize", "system", "template", "parameters", "license", "messages")
+OWN = KEYS[3:]
+# What llama-quantize makes of GGUF (until 0.34.0), and MLX of safetensors (since 0.34.1), in lower case.
+GGUF_TYPES = ("f32", "f16", "q4_k_s", "q4_k_m", "q8_0")
+MLX_TYPES = ("int4", "int8", "nvfp4", "mxfp4", "mxfp8")
 ROLES = ("system", "user", "assistant")
 # Ollama stores any parameter, and one of a wrong type breaks every later request (500 'option ... must be of type ...').
 PARAMETERS = dict.fromkeys(("num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu", "main_gpu",
@@ -29,12 +35,24 @@ _GO_LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t",
 
 
 class Recipe:
-    """How a model is made. `base` (ModelName), `system`, `template` (str), `parameters` (dict), `license` (list of str), `messages`
-    (list of {"role", "content"}); what is empty is the base's."""
+    """How a model is made. `base` (ModelName, or None where it is made from files), `system`, `template` (str), `parameters` (dict),
+    `license` (list of str), `messages` (list of {"role", "content"}); what is empty is the base's. `path`, `adapter`: absolute paths
+    (str) of weights and of an adapter on the host that runs the module, or "". `quantize`: one of GGUF_TYPES and MLX_TYPES, or ""."""
 
-    def __init__(self, base, system="", template="", parameters=None, license=(), messages=()):
+    def __init__(self, base, system="", template="", parameters=None, license=(), messages=(), path="", adapter="", quantize=""):
         self.base, self.system, self.template = base, system, template
         self.parameters, self.license, self.messages = dict(parameters or {}), list(license), list(messages)
+        self.path, self.adapter, self.quantize = path, adapter, quantize
+
+    @property
+    def of_files(self):
+        """Whether Ollama makes new weights or takes an adapter: what it shows then does not tell what the model was made from."""
+        return bool(self.path or self.adapter or self.quantize)
+
+    @property
+    def shares_weights(self):
+        """Whether what is loaded of it are the weights of its base."""
+        return bool(self.base and not self.quantize)
 
     def __eq__(self, other):
         return isinstance(other, Recipe) and vars(self) == vars(other)
@@ -42,13 +60,11 @@ class Recipe:
     __hash__ = None
 
     def __str__(self):
-        return "from %s" % self.base.short
+        return "from %s" % (self.path or self.base.short)
 
-    def request(self):
-        """The body (dict) of POST /api/create, without the model's name."""
-        body = {"from": self.base.short}
-        body.update((key, getattr(self, key)) for key in KEYS[1:] if getattr(self, key))
-        return body
+    def own(self):
+        """What makes the difference to the base (dict), as POST /api/create takes it."""
+        return {key: getattr(self, key) for key in OWN if getattr(self, key)}
 
 
 def read(name, item):
@@ -58,7 +74,8 @@ def read(name, item):
         return None
     if "from" not in given:
         raise LocalModelsError("%s has %s, and no model that it is made from" % (name.short, " and ".join(given)), "Add the key from")
-    base = ModelName.parse(item["from"])
+    path = _path(name, "from", item["from"]) if _is_path(item["from"]) else ""
+    base = None if path else ModelName.parse(item["from"])
     if base == name:
         raise LocalModelsError("%s is made from itself" % name.short, "Give one of the two another name, such as %s-of-ours" % name.model)
     texts = {key: _text(name, key, item.get(key)) for key in ("system", "template")}
@@ -67,7 +84,29 @@ def read(name, item):
     if not isinstance(licenses, list):
         raise LocalModelsError("%s has a license that is neither a text nor a list of texts" % name.short, "Write it as text")
     return Recipe(base, texts["system"], texts["template"], _parameters(name, item.get("parameters") or {}),
-                  [_text(name, "license", one) for one in licenses if one != ""], _messages(name, item.get("messages") or []))
+                  [_text(name, "license", one) for one in licenses if one != ""], _messages(name, item.get("messages") or []),
+                  path, _path(name, "adapter", item["adapter"]) if item.get("adapter") else "", _quantize(name, item.get("quantize") or ""))
+
+
+def _is_path(text):
+    """No name of a model begins as a path does."""
+    return isinstance(text, str) and text.strip().startswith(("/", "./", "../", "~"))
+
+
+def _path(name, key, text):
+    if not isinstance(text, str) or not text.strip().startswith("/"):
+        raise LocalModelsError("%s has %s: %r, which is no absolute path" % (name.short, key, text),
+                               "Write the whole path, as the host sees it on which the module runs; it begins with /")
+    return "/" + text.strip().strip("/")
+
+
+def _quantize(name, kind):
+    known = GGUF_TYPES + MLX_TYPES
+    if str(kind).lower() not in ("",) + known:
+        near = suggest(str(kind).lower(), known)
+        raise LocalModelsError("%s has quantize: %r, which Ollama does not know" % (name.short, kind),
+                               "Probably %s is meant" % near if near in known else "Choose from %s" % ", ".join(known))
+    return str(kind).lower()
 
 
 def _text(name, key, value):
@@ -157,11 +196,17 @@ def weights(shown):
     return "sha256:" + match.group(1) if match else ""
 
 
+def adapters(shown):
+    """The digests (list of "sha256:hex") of the adapters in an answer (dict) to POST /api/show."""
+    return ["sha256:" + found for found in re.findall(r"^ADAPTER .*sha256-([0-9a-f]{64})\"?\s*$", shown.get("modelfile") or "", re.MULTILINE)]
+
+
 def made(recipe, base):
     """What POST /api/show has to say of a model made by `recipe` from a base of which it says `base` (dict)."""
     parameters = dict(parameters_in(base.get("parameters")), **recipe.parameters)
     return {
         "from": weights(base),
+        "adapter": adapters(base),
         "system": recipe.system or base.get("system") or "",
         "template": recipe.template or base.get("template") or "",
         "parameters": {key: value for key, value in parameters.items() if value != []},
@@ -178,7 +223,7 @@ def held(shown):
 def differences(recipe, shown, base):
     """How a model differs from its recipe: list of (key, is, should be). shown, base: what POST /api/show says of it and of its base."""
     now, wanted = held(shown), made(recipe, base)
-    return [(key, now[key], wanted[key]) for key in KEYS if now[key] != wanted[key]]
+    return [(key, now[key], wanted[key]) for key in now if now[key] != wanted[key]]
 
 
 def adopt(name, shown, base_name, base):

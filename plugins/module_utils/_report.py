@@ -29,6 +29,7 @@ def planned(prepared):
     for outcome in outcomes:
         outcome.done = outcome.action.changes
         outcome.memory_done = bool(outcome.action.memory)
+        outcome.fetched = outcome.action.size or 0 if outcome.action.creates else 0
     return outcomes, _plan.apply(prepared.found, prepared.actions)
 
 
@@ -61,6 +62,8 @@ def _bytes(outcome, one, after):
         return 0
     if action.verb == "prune":
         return action.size
+    if action.creates:
+        return outcome.fetched
     return one.size if one and action.pulls else 0
 
 

@@ -37,7 +37,8 @@ attributes:
     description: Reads for real, changes nothing.
     support: full
     details:
-      - Whether a Docker network of Ollama exists is not asked in check mode, for a role may have yet to create it.
+      - Whether a Docker network of Ollama exists is not asked in check mode, for a role may have yet to create it. Neither is one-api's
+        key with O(path=one_api), for role C(one_api) may have yet to make it.
   diff_mode:
     description: Shows the files before and after. Values of the operator's own files, and keys, are masked.
     support: full

@@ -12,9 +12,13 @@ module: fastgpt_verify
 short_description: Walk every hop from FastGPT to the models
 version_added: 0.1.0
 description:
-  - Asks every hop on the way of a question from where it really starts, app to FastGPT to AI Proxy to Ollama, and names the first one
+  - Asks every hop on the way of a question from where it really starts, app to FastGPT to gateway to Ollama, and names the first one
     that is broken with its cause and what to do.
-  - Runs on the host of FastGPT. What a container reaches is asked from within that container (C(docker exec)).
+  - Which way it is, is read from FastGPT's variables in O(project_dir), as FastGPT of that version uses them. It is over AI Proxy, over one-api, or
+    straight to Ollama.
+  - Runs on the host of FastGPT. What a container reaches is asked from within that container (C(docker exec)). Where FastGPT calls one-api or
+    Ollama, that is asked with FastGPT's own key, which goes to the container by standard input and into no list of processes.
+  - A hop that cannot be asked is skipped with the reason, such as the models of a FastGPT before 4.8.20, which has no API for them.
   - A broken hop is a result, not an error of this module. Look at RV(healthy), or let role P(localmodels.fastgpt.fastgpt_verify#role) do it.
   - The question to the app leaves a chat in the app's log, as any chat does.
 author:
@@ -36,17 +40,17 @@ attributes:
 options:
   ollamas:
     description:
-      - The Ollama servers behind AI Proxy.
+      - The Ollama servers that FastGPT's models run on.
     type: list
     elements: dict
     required: true
     suboptions:
       name:
-        description: Name of the channel in AI Proxy.
+        description: Name of the channel in the gateway. Without a gateway it is not used.
         type: str
         required: true
       url:
-        description: Base URL by which AI Proxy's container reaches it.
+        description: Base URL by which the gateway's container reaches it, or FastGPT's own where there is no gateway.
         type: str
         required: true
       models:
@@ -56,7 +60,7 @@ options:
         required: true
         suboptions:
           name:
-            description: Name of the model, the same in Ollama, AI Proxy and FastGPT.
+            description: Name of the model, the same in Ollama, the gateway and FastGPT.
             type: str
             required: true
           type:
@@ -64,6 +68,20 @@ options:
             type: str
             choices: [llm, embedding]
             default: llm
+  one_api_project_dir:
+    description:
+      - Folder of one-api's compose project on this host, as role C(one_api) makes it. Its container and its access token are found there.
+      - Used where FastGPT calls that one-api.
+    type: path
+    default: /opt/one-api
+  one_api_url:
+    description:
+      - Base URL by which this host reaches another one-api, for looking at its channels.
+    type: str
+  one_api_access_token:
+    description:
+      - Access token of root, or of an administrator, of another one-api. If it is not given, the channels there are not looked at.
+    type: str
   app:
     description:
       - Name of the app that is asked at last. If not set, no app is asked.
@@ -100,6 +118,17 @@ EXAMPLES = r"""
     app: Local models
   register: walk
 
+- name: Walk it where FastGPT calls a one-api on another machine
+  localmodels.fastgpt.fastgpt_verify:
+    project_dir: /opt/fastgpt
+    one_api_url: http://192.0.2.30:3000
+    one_api_access_token: "{{ vault_one_api_access_token }}"
+    ollamas:
+      - name: ollama
+        url: http://192.0.2.40:11434
+        models:
+          - name: qwen2.5:0.5b
+
 - name: Every hop is well
   ansible.builtin.assert:
     that: walk.healthy
@@ -122,6 +151,11 @@ answer:
   description: What the app answered. Empty if it was not asked.
   returned: success
   type: str
+path:
+  description: The way that FastGPT takes to its models, V(aiproxy), V(one_api) or V(direct). Null if nobody can tell without O(project_dir).
+  returned: success
+  type: str
+  sample: aiproxy
 hops:
   description: The hops in their order.
   returned: success
@@ -173,6 +207,9 @@ def main():
                     "type": {"type": "str", "choices": ["llm", "embedding"], "default": "llm"},
                 }},
             }},
+            one_api_project_dir={"type": "path", "default": "/opt/one-api"},
+            one_api_url={"type": "str"},
+            one_api_access_token={"type": "str", "no_log": True},
             app={"type": "str"},
             question={"type": "str", "default": "Are you there? Answer in one short sentence."},
             every_model={"type": "bool", "default": False},

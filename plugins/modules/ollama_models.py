@@ -12,13 +12,15 @@ module: ollama_models
 short_description: Models that an Ollama server holds
 version_added: 0.1.0
 description:
-  - Makes an Ollama server hold the declared models, with one call for the whole list. Models are pulled, or made from other models.
+  - Makes an Ollama server hold the declared models, with one call for the whole list. Models are pulled, or made from other models, from a GGUF
+    file, or from a folder of safetensors.
   - It can also delete what is not declared, and see to it that models are in memory or not.
   - When all is as declared this costs one request to the server and none to a registry.
   - Before the first byte is pulled the registry is asked whether each model exists and how large it is, and the disk whether
     all of them fit. Layers that are there already, or that several models share, are not counted twice.
-  - Long pulls show themselves while they run, with model, percent, bytes, rate and time left. If the play is cancelled the
-    pulls stop by themselves within about a minute; the next run resumes them.
+  - Files are sent in pieces, each under its digest; what the server has already is not sent, so a broken upload goes on file by file.
+  - Long pulls and uploads show themselves while they run, with model, percent, bytes, rate and time left. If the play is cancelled
+    they stop by themselves within about a minute; the next run resumes them.
 author:
   - localmodels contributors (@localmodels)
 extends_documentation_fragment:
@@ -37,7 +39,7 @@ attributes:
         no models, and warns.
       - For V(latest) of a model whose registry cannot be asked from this host, check mode reports the action V(ask) and no change.
   diff_mode:
-    description: Shows the models before and after, one line a model, and what differs of a model that is made from another one.
+    description: Shows the models before and after, one line a model, and what differs of a model that is made from another one or from files.
     support: full
   async:
     description: Supports being used with the C(async) keyword. No progress is shown then.
@@ -56,16 +58,22 @@ options:
         The default V(-1) is for ever. A model that is in memory for a shorter time than for ever is loaded again if C(keep_alive) is
         for ever; other times count from the last use of a model, and are not compared. Models with the same weights share what is loaded,
         so loading or unloading one of them does it to the others too.
-      - C(digest) pins a model to one content, by the digest that M(localmodels.fastgpt.ollama_info) and C(GET /api/tags) show. Ollama takes
-        no digest in a name, so the registry is asked before the first byte whether it still has this content under this name, and the
-        server after the pull. A model that is there with another digest is pulled again.
+      - C(digest) pins a model to one content, by the digest that M(localmodels.fastgpt.ollama_info) shows. Ollama takes none in a name, so
+        the registry is asked before the first byte whether it still has this content, and the server after the pull.
       - C(insecure) says that the registry of this model speaks plain HTTP.
-      - C(from) names a model that this one is made from. It is declared with it, and comes first. C(system), C(template), C(parameters)
-        (a map), C(license) (a text, or a list of them) and C(messages) (a list of maps with C(role) and C(content)) make the difference.
+      - C(from) names a model that this one is made from, which is declared with it, and comes first. Or it is the absolute path of a GGUF
+        file or of a folder of safetensors (with C(config.json)), as the host sees it that runs the module. Of a GGUF file in parts
+        any of them stands for all; a folder may also hold GGUF files that belong together, such as a model and its projector. C(system),
+        C(template), C(parameters) (a map), C(license) (a text, or a list of them) and C(messages) (a list of maps with C(role) and
+        C(content)) make the difference.
         What is left out or empty is the base's; licenses are added to the base's. With V(latest) the base is the latest.
+      - C(adapter) is the absolute path of a LoRA adapter for C(from), a GGUF file or a folder of safetensors (with
+        C(adapter_config.json)). Ollama takes one, and since 0.34.1 none.
+      - C(quantize) makes smaller weights. Until 0.34.0 Ollama quantizes F16 and BF16 from GGUF or safetensors to V(q4_K_M), V(q4_K_S), V(q8_0), V(f16) or
+        V(f32); since then only safetensors, to V(int4), V(int8), V(nvfp4), V(mxfp4) or V(mxfp8), where it has MLX.
       - >-
         A C(template) is full of braces that Ansible would take for its own, so write it as C(template: !unsafe "...").
-      - A model that is there is made again only if it is not as declared, or if its base has changed. Parameters are compared by
+      - A model that is there is made again only if it is not as declared, or if its base or the content of a file has changed. Parameters are compared by
         their values, not by how they are written. Only parameters that Ollama knows are taken.
     type: list
     elements: raw
@@ -102,19 +110,14 @@ options:
     description:
       - The folder where the server keeps its models, as the host that runs the module sees it.
       - It is only read, to find out what is there already and how much space is free.
-      - If not set, the usual places are looked at, and the one that the process of the server names.
-      - What is not found is not checked, and a warning says so.
+      - If not set, the usual places are looked at, and the one that the process of the server names. What is not found is not checked.
     type: path
   capacity:
     description:
-      - What happens if declared models do not fit the disk of the server, or are so large that it could never load them.
-      - V(enforce) fails before the first byte, V(warn) says it and goes on, V(ignore) does not look.
-      - The disk counts with what is there already, with layers that models share counted once, and with what declared deletions free.
-      - The memory is looked at if Ollama runs on the host that runs the module. It is that of the machine, or the limit of the container or
-        service that Ollama runs in, with swap and the memory of NVIDIA and AMD GPUs. A model is too large if its weights alone are.
-      - >-
-        Of models that are used by turns, those that are V(loaded) and those with C(default_for), a warning says if they push each other
-        out of memory.
+      - V(enforce) fails before the first byte if models do not fit the disk, or are so large that the server could never load them. V(warn)
+        says it and goes on, V(ignore) does not look. What is there already, what models share and what declared deletions free counts.
+      - Memory is looked at if Ollama runs on the host that runs the module; that of the machine, or the limit of Ollama's container or service,
+        with swap and GPUs. A warning says if models that are used by turns (V(loaded), or with C(default_for)) push each other out of it.
     type: str
     choices: [enforce, warn, ignore]
     default: enforce
@@ -128,15 +131,21 @@ options:
     default: 4
   retries:
     description:
-      - How often a pull is tried again after a failure that may pass, such as a registry that is down or busy, a broken
+      - How often a pull or an upload is tried again after a failure that may pass, such as a registry that is down or busy, a broken
         connection, or a server that restarts. The pauses grow, or are as long as the server asks (C(Retry-After), up to two minutes).
     type: int
     default: 3
   stall_timeout:
     description:
-      - How many seconds a pull may go on without a byte more before it is cancelled and tried again.
+      - How many seconds a pull or an upload may go on without a byte more before it is cancelled and tried again.
     type: int
     default: 300
+  remember:
+    description:
+      - Whether check mode may note the digests of files that it read. The action plugin of this module, which looks with check mode before it
+        runs the module, sets it; leave it alone otherwise.
+    type: bool
+    default: false
   progress_path:
     description:
       - A file to which the module writes how far it is. The action plugin of this module sets it; leave it alone otherwise.
@@ -147,9 +156,11 @@ seealso:
   - module: localmodels.fastgpt.ollama_info
   - module: localmodels.fastgpt.ollama_bundle_import
 notes:
+  - What models were made from Ollama does not tell. The module remembers it, with the digests of files, in C(localmodels.fastgpt) below C($XDG_CACHE_HOME)
+    or C(~/.cache) of the user it runs as. With that a run in which nothing changes reads no file. A file whose size, times or inode have
+    changed is read again. Where the notes are missing each file is read, and its model made again once, which gives the same model, so no change is reported.
   - The module runs on the managed host, beside Ollama. To reach a server from somewhere else, such as one on Windows, set O(url) and use
-    C(delegate_to). Disk and memory of that server are not looked at then, and the paths of certificates are those of the host that runs
-    the module.
+    C(delegate_to). Its disk and memory are not looked at then, and certificates lie on the host that runs the module.
 """
 
 EXAMPLES = r"""
@@ -161,6 +172,7 @@ EXAMPLES = r"""
         state: latest
       - name: llama2
         state: absent
+      - {name: "llama3.2:3b", digest: a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72}  # this content, or a failure
 
 - name: A model comes from a registry in the house that speaks plain HTTP
   localmodels.fastgpt.ollama_models:
@@ -180,26 +192,27 @@ EXAMPLES = r"""
           num_ctx: 8192
           stop: ["<|im_end|>"]
 
-- name: Exactly this content, or a failure that says what the registry has now
+- name: A model comes from a file, another one from a folder, and is quantized
   localmodels.fastgpt.ollama_models:
     models:
-      - name: llama3.2:3b
-        digest: a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72
+      - name: house-blend
+        from: /srv/models/house-blend-7b.gguf
+      - name: house-small
+        from: /srv/models/house-small
+        quantize: q4_K_M
+        system: You answer in one sentence.
 
 - name: The server holds these models and no others
   localmodels.fastgpt.ollama_models:
-    models:
-      - qwen2.5:0.5b
+    models: [qwen2.5:0.5b]
     exclusive: true
-    protect:
-      - house-*
+    protect: [house-*]
 
 - name: A server on Windows, behind a proxy with TLS and a password, holds its models
   localmodels.fastgpt.ollama_models:
     url: https://gpu-win1.example.com
     url_username: ansible
     url_password: "{{ vault_ollama_password }}"
-    client_cert: /etc/ansible/ollama-client.pem
     models: "{{ local_models }}"
   delegate_to: localhost
 """
@@ -225,7 +238,8 @@ models:
       description: >-
         V(none), V(pull), V(update), V(create), V(recreate), V(load), V(unload), V(delete), V(prune) (deleted, for it is not declared)
         or V(failed). A model that is pulled or created and then loaded has what came first. In check mode also V(ask), where only a
-        pull can tell whether the registry has another model, and V(recheck) for what is made from such a one.
+        pull can tell whether the registry has another model, and V(recheck) for what is made from such a one, or from files of which
+        nothing is remembered.
       type: str
       sample: pull
     digest_before:
@@ -238,7 +252,8 @@ models:
       sample: a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72
     bytes:
       description: >-
-        Size of the whole model if it was pulled, whatever part of it was there already. If it was deleted because it is not declared,
+        Size of the whole model if it was pulled, whatever part of it was there already. If it was made from files, the bytes that were
+        sent; in check mode the size of the files. If it was deleted because it is not declared,
         the bytes that this freed (see RV(freed)). Else 0. In check mode the same, as far as the registry says it.
       type: int
       sample: 397821319
@@ -259,7 +274,6 @@ freed:
     bytes:
       description: Bytes. Layers that models share are counted once, and not at all while a model needs them.
       type: int
-      sample: 397821319
     exact:
       description: >-
         Whether this is exact. If not, the manifests in the model store could not be read (see O(store_path)), and it is the most that can
@@ -273,15 +287,12 @@ pulled:
     bytes:
       description: Bytes that came over the wire; layers that were there already do not count.
       type: int
-      sample: 397821319
     seconds:
       description: From the start of the first pull to the end of the last one.
       type: float
-      sample: 12.3
     bytes_per_second:
       description: The quotient of the two.
       type: int
-      sample: 32343196
 actions:
   description: What was done, or in check mode what would be done, in sentences.
   returned: always
@@ -296,7 +307,7 @@ reachable:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _capacity, _machine, _plan, _report
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _capacity, _machine, _notes, _plan, _prepare, _report
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
@@ -319,6 +330,7 @@ def main():
             parallel={"type": "int", "default": 4},
             retries={"type": "int", "default": 3},
             stall_timeout={"type": "int", "default": 300},
+            remember={"type": "bool", "default": False},
             progress_path={"type": "path"},
         ),
         supports_check_mode=True,
@@ -336,20 +348,23 @@ def run(module, results):
     params = module.params
     wanted = _plan.read_wanted(params["models"], params["insecure"])
     ollama = ollama_for(module)
-    exclusive = _apply.Exclusive(params["protect"], params["allow_empty"]) if params["exclusive"] else None
+    exclusive = _prepare.Exclusive(params["protect"], params["allow_empty"]) if params["exclusive"] else None
     if params["parallel"] < 1:
         raise LocalModelsError("parallel is %d, and at least one model has to be pulled at a time" % params["parallel"], "Set it to 1 or more")
-    prepared = _apply.prepare(ollama, wanted, params["store_path"], assume_empty=module.check_mode,
-                              offline=params["offline"], exclusive=exclusive, capacity=params["capacity"],
+    notes = _notes.Notes()
+    prepared = _prepare.prepare(ollama, wanted, params["store_path"], assume_empty=module.check_mode,
+                              offline=params["offline"], exclusive=exclusive, notes=notes, capacity=params["capacity"],
                               look=lambda: _machine.below(ollama.client.base_url, runner(module)))
     for warning in prepared.warnings:
         module.warn(warning)
     results["reachable"] = prepared.reachable
+    if params["remember"] or not module.check_mode:
+        save(module, notes)
     if module.check_mode:
         outcomes, found = _report.planned(prepared)
         fill(module, results, prepared, outcomes, found)
         return
-    progress = Progress(params["progress_path"], sum(action.pulls for action in prepared.actions))
+    progress = Progress(params["progress_path"], sum(action.pulls for action in prepared.actions) + len(prepared.to_make))
     job = _apply.Run(ollama, prepared, progress, params["retries"], params["stall_timeout"], params["parallel"])
     try:
         job.carry_out()
@@ -357,12 +372,20 @@ def run(module, results):
         module.log(str(problem))  # nobody will see the result
         raise
     finally:
+        save(module, notes)
         fill(module, results, prepared, job.outcomes, job.found)
         results["pulled"] = {"bytes": job.fetched, "seconds": round(job.seconds, 1),
                              "bytes_per_second": int(job.fetched / job.seconds) if job.seconds else 0}
     problem = _report.failure(job.outcomes)
     if problem:
         raise problem
+
+
+def save(module, notes):
+    try:
+        notes.save()
+    except LocalModelsError as problem:
+        module.warn(str(problem))
 
 
 def fill(module, results, prepared, outcomes, found):

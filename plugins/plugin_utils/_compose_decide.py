@@ -19,14 +19,14 @@ from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_edit_
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._yaml_place import place
 
 
-def decide(found, task, host):
+def decide(found, task, host, looks=False):
     """The task's result (dict) with the key `plan` for the module. Raises LocalModelsError.
 
     found: Reading.found(). task: dict with `ollama`, `path`, `strategy`, `one_api_url`, `one_api_network`. host: inventory name of
-    FastGPT's host.
+    FastGPT's host. looks: whether nothing is going to be changed; role one_api may then have yet to make its key.
     """
     try:
-        wanted = _compose_paths.wanted(found["facts"], task["path"], task["ollama"], host, _one_api(found, task))
+        wanted = _compose_paths.wanted(found["facts"], task["path"], task["ollama"], host, _one_api(found, task, looks))
         changes = _edits(found, wanted.intents) if task["strategy"] == "in_place" else {}
     except CannotEdit as problem:
         problem.path = problem.path and os.path.join(found["folder"], problem.path)
@@ -71,9 +71,9 @@ def located(failure):
     return failure
 
 
-def _one_api(found, task):
+def _one_api(found, task, looks):
     """What is known of a one-api beside the project, None where only the project's own can be meant."""
-    if not found["key"]:
+    if not found["key"] and (found["facts"]["one_api"] or not looks):
         return None
     return {"url": task["one_api_url"], "network": task["one_api_network"], "key": _compose_paths.KEY}
 

@@ -248,7 +248,7 @@ def test_models_are_loaded_and_unloaded(file):
 
 def test_an_unload_is_waited_for():
     tapes, slept = Tapes(FILES[0], "generate-unload", "ps-loaded", "ps-empty"), []
-    Ollama(tapes).unload("tiny", slept.append)
+    Ollama(tapes, slept.append).unload("tiny")
     assert slept == [0.5]
 
 

@@ -31,7 +31,7 @@ def llama(seed, kind="F16"):
     tensors = [("token_embd.weight", (WIDTH, 320)), ("output_norm.weight", (WIDTH,)), ("output.weight", (WIDTH, 320))]
     for block in range(BLOCKS):
         tensors += _block(block, ("attn_norm", "ffn_norm"), ("attn_q", "attn_k", "attn_v", "attn_output"), ("ffn_gate", "ffn_up", "ffn_down"))
-    return _file(values, tensors, seed, kind)
+    return file(values, tensors, seed, kind)
 
 
 def bert(seed):
@@ -51,7 +51,7 @@ def bert(seed):
     for block in range(BLOCKS):
         tensors += _block(block, ("attn_output_norm", "layer_output_norm"), ("attn_q", "attn_k", "attn_v", "attn_output"),
                           ("ffn_up", "ffn_down"), biases=True)
-    return _file(values, tensors, seed, "F16")
+    return file(values, tensors, seed, "F16")
 
 
 def _common(architecture, name, context, kind):
@@ -71,7 +71,7 @@ def _block(number, norms, attention, feed_forward, biases=False):
     return found
 
 
-def _file(values, tensors, seed, kind):
+def file(values, tensors, seed, kind):
     chance = random.Random(seed)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values)) + b"".join(_pair(*value) for value in values)
     data = b""

@@ -43,6 +43,10 @@ class Server:
     def url(self):
         return "http://127.0.0.1:%d" % self.port
 
+    @property
+    def running(self):
+        return self._process is not None and self._process.poll() is None
+
     def start(self, **env):
         """Start it, with `env` on top of its usual environment, and wait until it answers. Returns itself."""
         surroundings = {"PATH": os.environ["PATH"], "HOME": self.state, **self.env, **env}

@@ -16,13 +16,14 @@ import time
 
 import yaml
 
+from . import failures
 from .common import BIN, CACHE, CHECKOUT, StageFailed, call, environment
 
 FOLDER = CHECKOUT / "extensions" / "molecule"
 LAB = CHECKOUT / "tests" / "lab" / "lab.py"
 STEPS = ("side_effect ../shared/fresh.yml", "check_fresh.yml", "converge", "verify", "idempotence",
          "side_effect ../shared/check_converged.yml", "side_effect ../shared/report.yml")
-LOG_SHOWN = 20_000  # characters of the log of a scenario that failed
+LOG_SHOWN = 20_000  # characters of the end of the log of a scenario that failed
 
 
 def known() -> list:
@@ -39,13 +40,29 @@ def incomplete(sequence: list) -> str:
     return "" if sequence[-1] == STEPS[-1] else STEPS[-1]
 
 
+def idle(folder: pathlib.Path, sequence: list) -> list:
+    """Names of files of a scenario that no step of the sequence runs, and steps that run another file than it seems."""
+    # Without a file this step is the one that config.yml gives to all scenarios, and not side_effect.yml of this one.
+    wrong = [step for step in sequence if step == "side_effect"]
+    todo = {path.name for path in folder.glob("*.yml")} - {"molecule.yml", "inventory.yml"}
+    reached = {name for name in todo if any(name in (step.partition(" ")[2], step + ".yml") for step in sequence)}
+    for name in list(reached):
+        text = (folder / name).read_text()
+        reached |= {other for other in todo if other in text}
+    return wrong + sorted(todo - reached)
+
+
 def _sequences_are_complete(names: list) -> None:
     shared = yaml.safe_load((FOLDER / "config.yml").read_text())["scenario"]["test_sequence"]
     for name in names:
         own = yaml.safe_load((FOLDER / name / "molecule.yml").read_text())
-        step = incomplete(own.get("scenario", {}).get("test_sequence", shared))
+        sequence = own.get("scenario", {}).get("test_sequence", shared)
+        step = incomplete(sequence)
         if step:
             raise StageFailed(f"scenario {name}: its test_sequence lacks '{step}', or has it too late")
+        unused = idle(FOLDER / name, sequence)
+        if unused:
+            raise StageFailed(f"scenario {name}: nothing runs {', '.join(unused)}; a side effect is named with its file")
 
 
 def molecule(wanted: list | None = None) -> None:
@@ -64,7 +81,8 @@ def molecule(wanted: list | None = None) -> None:
         print(f"  {name:<24}{seconds:>6.0f} s  {error or 'ok'}")
     bad = [name for name in names if results[name][1]]
     if bad:
-        raise StageFailed("scenarios that failed: " + ", ".join(bad))
+        # The table at the very end repeats this: it is what is left where everything above is cut off.
+        raise StageFailed("scenarios that failed: " + "; ".join(f"{name} ({results[name][1]})" for name in bad))
 
 
 def _in_lanes(names: list, lab: str, reports: pathlib.Path):
@@ -106,12 +124,12 @@ def _run(name: str, lab: str, reports: pathlib.Path) -> tuple:
                             MOLECULE_EPHEMERAL_DIRECTORY=str(state)),
         )
     seconds = time.monotonic() - begin
-    error = ""
+    error, text = "", log.read_text(errors="replace")
     if done.returncode:
-        error = f"FAILED: molecule ended with {done.returncode}"
+        error = f"FAILED: molecule ended with {done.returncode}: {failures.sentence(text) or 'its log names no failed task'}"
     elif not (reports / name).exists():
         error = "FAILED: it did not run to its end"
     print(f"scenario {name}: {error or 'ok'} after {seconds:.0f} s, log in {log.relative_to(CHECKOUT)}", flush=True)
     if error:
-        print(log.read_text()[-LOG_SHOWN:], flush=True)
+        print(f"--- {name}: what failed\n{failures.block(text)}\n--- {name}: the end of its log\n{text[-LOG_SHOWN:]}\n--- {name}: end", flush=True)
     return seconds, error

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _capacity, _registry
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _capacity, _prepare, _registry
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._machine import Memory
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
@@ -48,7 +48,7 @@ class Store:
 
 
 def judged(models, manifests, host, mode="enforce", found=(), problems=None):
-    prepared = _apply.Prepared([Found(ModelName.parse(name), "a" * 64, size) for name, size in dict(found).items()], read_wanted(models))
+    prepared = _prepare.Prepared([Found(ModelName.parse(name), "a" * 64, size) for name, size in dict(found).items()], read_wanted(models))
     prepared.manifests = {ModelName.parse(name).key: manifest for name, manifest in manifests.items()}
     prepared.decide()
     return _capacity.judge(prepared, {ModelName.parse(name).key: one for name, one in (problems or {}).items()}, host, mode)
@@ -66,7 +66,7 @@ def test_a_disk_that_is_too_small_is_said_with_what_is_missing():
         judged(["x", "y"], {"x": Manifest("x", model=3 * GB), "y": Manifest("y", model=3 * GB)}, host(4 * GB))
     assert str(caught.value) == (
         "The declared models need 6.0 GB more on the disk of /models, and 4.0 GB are free: 2.0 GB are missing. Free that much, move the store to"
-        " a larger disk, or declare fewer or smaller models; nothing was pulled.")
+        " a larger disk, or declare fewer or smaller models; nothing was changed.")
 
 
 def test_what_models_share_counts_once_and_what_goes_before_makes_room():
@@ -88,7 +88,7 @@ def test_a_model_that_can_never_be_loaded_is_refused_with_figures():
     assert str(caught.value) == (
         "x:latest can never be loaded here: its weights alone are 41.0 GB, and this host has 32.0 GB of memory, the limit of its container or"
         " service, 2.0 GB of swap, 4.0 GB of video memory: 3.0 GB are missing. Declare a smaller model or quantization, or one for another host;"
-        " capacity: warn pulls it all the same. Nothing was pulled.")
+        " capacity: warn goes on all the same. Nothing was changed.")
 
 
 def test_weights_are_what_is_loaded():

@@ -176,6 +176,21 @@ def test_check_mode_writes_nothing(engine):
     assert files(engine) == before
 
 
+def test_who_only_looks_takes_it_that_role_one_api_makes_the_key(engine):
+    os.unlink(os.path.join(os.path.dirname(engine.folder), "one-api", ".env"))
+    site = Site(Docker(engine, engine.folder), None, os.path.join(os.path.dirname(engine.folder), "one-api"))
+    found, asked = json.loads(json.dumps(site.found(["ollama"]))), task(HERE, path="one_api", strategy="override")
+    decided = decide(found, asked, "box", looks=True)
+    assert decided["changed"] and decided["service"] is None and decided["ollama_urls"] == {"box": "http://ollama:11434"}
+    assert "OPENAI_BASE_URL: http://one-api:3000/v1" in decided["diff"]["after"] and "CHAT_API_KEY: ***" in decided["diff"]["after"]
+    with pytest.raises(LocalModelsError, match="Run role localmodels.fastgpt.one_api first"):
+        decide(found, asked, "box")
+    # The one-api that the project has itself needs no other key.
+    found["facts"]["one_api"] = "mongo"
+    found["facts"]["services"]["fastgpt"]["variables"].update(OPENAI_BASE_URL="http://mongo:3000/v1", CHAT_API_KEY="(set)")
+    assert decide(found, asked, "box", looks=True)["service"] == "mongo"
+
+
 def test_an_edited_line_of_ours_is_told_with_its_place(engine):
     connect(engine, "direct", "in_place")
     path = os.path.join(engine.folder, MAIN)

@@ -8,7 +8,7 @@ All of the way from the list to the server, with every state, models made from o
 from __future__ import annotations
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _plan, _prune, _registry, _report, _store
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _plan, _prepare, _prune, _registry, _report, _store
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._progress import Progress
@@ -59,7 +59,7 @@ def cases(draw):
         wanted = _plan.read_wanted(models)
     except LocalModelsError:
         assume(False)  # a list that contradicts itself
-    exclusive = draw(st.sampled_from([None, _apply.Exclusive(["house-*"], allow_empty=True)]))
+    exclusive = draw(st.sampled_from([None, _prepare.Exclusive(["house-*"], allow_empty=True)]))
     return server, models, wanted, exclusive, draw(st.booleans())
 
 
@@ -81,7 +81,7 @@ def world():
 
 def prepared_for(server, models, exclusive):
     try:
-        return _apply.prepare(server, _plan.read_wanted(models), exclusive=exclusive)
+        return _prepare.prepare(server, _plan.read_wanted(models), exclusive=exclusive)
     except LocalModelsError as refused:
         assert "both have the same weights" in str(refused)
         assume(False)  # one of them loaded and the other not

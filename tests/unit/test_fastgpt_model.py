@@ -57,6 +57,19 @@ def test_context(item, shown, server, expected):
     assert metadata(item, shown, server)["maxContext"] == expected
 
 
+@pytest.mark.parametrize("path, context, num_ctx, tools", [("aiproxy", 8192, 8192, True), ("one_api", 8192, 8192, False), ("direct", 4096, None, True)])
+def test_what_does_not_come_through_on_a_path_is_not_promised(path, context, num_ctx, tools):
+    (found,) = records([{"name": "m", "context": 8192}], [dict(CHAT, name="m:latest")], None, path)
+    assert (found["metadata"]["maxContext"], found["metadata"]["defaultConfig"]["num_ctx"], found["metadata"]["toolChoice"]) == (context, num_ctx, tools)
+    lower = record({"name": "m", "context": 1024, "tools": True}, CHAT, None, path)["metadata"]
+    assert (lower["maxContext"], lower["toolChoice"]) == (1024, True)
+
+
+def test_setup_knows_the_path():
+    places = [{"host": "a", "url": "http://x:11434", "models": ["qwen2.5:0.5b"]}]
+    assert [setup(places, [CHAT], path=path)["records"][0]["metadata"]["toolChoice"] for path in ("aiproxy", "one_api")] == [True, False]
+
+
 def test_a_declared_context_is_sent_to_ollama_with_every_chat():
     assert metadata({"name": "m", "context": 999999}, CHAT)["defaultConfig"] == {"num_ctx": 32768}
 

@@ -9,6 +9,9 @@ import json
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _look, _machine, _ollama_facts, _ollama_options
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import Refused
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import Ollama
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
 from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, untold
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
@@ -192,3 +195,29 @@ def test_the_documented_options_are_those_of_the_modules():
     documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
     assert {name: (option["type"], option.get("default")) for name, option in documented.items()} == {
         name: (option["type"], option.get("default")) for name, option in _ollama_options.ARGUMENT_SPEC.items()}
+
+
+@pytest.mark.parametrize("status, wish, pauses", [(503, "3", [3]), (429, "86400", [10]), (502, None, [1])])
+def test_a_proxy_before_ollama_that_is_busy_is_asked_again(status, wish, pauses):
+    answers, slept = [(status, "busy", {"Retry-After": wish} if wish else {})], []
+
+    def tags_later(handler):
+        said = answers.pop() if answers else tags("m:latest")
+        raw = json.dumps(said[1]).encode()
+        handler.send_response(said[0])
+        for name, value in (said[2] if len(said) > 2 else {}).items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(raw)))
+        handler.end_headers()
+        handler.wfile.write(raw)
+
+    with serving({("GET", "/api/tags"): tags_later}) as server:
+        found = Ollama(Client(server.url, "Ollama"), slept.append).found()
+    assert [one.name.short for one in found] == ["m:latest"] and slept == pauses
+
+
+def test_a_proxy_that_stays_busy_is_an_error_after_three_questions():
+    with serving({("GET", "/api/tags"): (503, "busy")}) as server:
+        with pytest.raises(Refused, match="answered 503"):
+            Ollama(Client(server.url, "Ollama"), lambda seconds: None).found()
+        assert server.paths() == ["GET /api/tags"] * 3

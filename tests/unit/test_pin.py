@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _plan, _registry, _report
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _plan, _prepare, _registry, _report
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import read_wanted
 from ansible_collections.localmodels.fastgpt.tests.unit.test_apply import NEW, OLD, Server, by_name, registry, run  # noqa: F401
@@ -44,7 +44,7 @@ def test_what_is_there_as_pinned_costs_one_request(registry, tmp_path):
 
 def test_what_is_there_as_another_one_is_pulled(registry, tmp_path):
     server = Server({"x:latest": OLD}, {"x:latest": [NEW]})
-    prepared = _apply.prepare(server, read_wanted([PINNED]), str(tmp_path))
+    prepared = _prepare.prepare(server, read_wanted([PINNED]), str(tmp_path))
     assert _report.report(*_report.planned(prepared), check=True)["actions"] == ["Pull x:latest with the declared digest (100 B)"]
     report = run(server, [PINNED], tmp_path)[1]
     assert report["actions"] == ["Pulled x:latest with the declared digest, 100 B in 0 s"] and by_name(report)["x:latest"]["action"] == "update"
@@ -88,8 +88,8 @@ def test_what_was_there_before_is_not_deleted_for_it(registry, tmp_path):
 
 def test_offline_a_pin_is_checked_as_well(registry, tmp_path):
     with pytest.raises(LocalModelsError, match="x:latest: not on this server with the declared digest, and no registry may be asked"):
-        _apply.prepare(Server({"x:latest": OLD}), read_wanted([PINNED]), str(tmp_path), offline=True)
-    assert _apply.prepare(Server({"x:latest": NEW}), read_wanted([PINNED]), str(tmp_path), offline=True).actions[0].verb == "none"
+        _prepare.prepare(Server({"x:latest": OLD}), read_wanted([PINNED]), str(tmp_path), offline=True)
+    assert _prepare.prepare(Server({"x:latest": NEW}), read_wanted([PINNED]), str(tmp_path), offline=True).actions[0].verb == "none"
 
 
 def test_the_registry_is_asked_about_what_is_not_as_pinned():

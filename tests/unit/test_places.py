@@ -11,7 +11,7 @@ import yaml
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.localmodels.fastgpt.plugins.filter.ollama_places import ollama_places
+from ansible_collections.localmodels.fastgpt.plugins.filter.ollama_places import ollama_near_url, ollama_places
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _places
 from ansible_collections.localmodels.fastgpt.plugins.modules.fastgpt_compose import OLLAMA_SPEC
 
@@ -50,6 +50,19 @@ def test_what_the_play_says_of_its_own_host_counts():
     known = {"gpu1": {"ollama_provider": "host", "ollama_listen": None}}
     found = ollama_places(["gpu1"], {"gpu1": {"ollama_provider": "docker", "ollama_listen": "0.0.0.0:1"}}, known)[0]
     assert (found["provider"], found["port"]) == ("host", 1)
+
+
+@pytest.mark.parametrize("listen, url", [
+    ("", "http://127.0.0.1:11434"), ("127.0.0.1:11500", "http://127.0.0.1:11500"), ("0.0.0.0:12000", "http://127.0.0.1:12000"),
+    (":11434", "http://127.0.0.1:11434"), ("10.0.0.7:11434", "http://10.0.0.7:11434"), ("[2001:db8::7]:11434", "http://[2001:db8::7]:11434"),
+])
+def test_a_host_calls_its_own_ollama_where_it_listens(listen, url):
+    assert ollama_near_url(listen) == url
+
+
+def test_a_listen_address_that_is_none_is_refused_by_its_readers_too():
+    with pytest.raises(AnsibleFilterError, match="no valid port"):
+        ollama_near_url("127.0.0.1:http")
 
 
 def test_a_host_that_is_not_there():

@@ -87,7 +87,7 @@ def test_the_text_of_a_real_server():
 def test_what_is_not_declared_is_the_bases():
     base = shown({"system": "Be kind", "license": "MIT", "parameters": {"stop": ["x"], "top_k": 5, "seed": 3}})
     recipe = _recipe.read(NAME, {"from": "tiny", "license": "own", "parameters": {"stop": [], "seed": "4"}, "template": ""})
-    assert _recipe.made(recipe, base) == {"from": "sha256:" + WEIGHTS, "system": "Be kind", "template": "", "license": "MIT\nown",
+    assert _recipe.made(recipe, base) == {"from": "sha256:" + WEIGHTS, "adapter": [], "system": "Be kind", "template": "", "license": "MIT\nown",
                                           "parameters": {"top_k": 5, "seed": 4}, "messages": []}
 
 
@@ -99,7 +99,7 @@ def test_a_renamed_base_is_the_same_base():
 def test_values_that_templates_made_texts_of_get_their_types_back():
     recipe = _recipe.read(NAME, {"from": "tiny", "parameters": {"num_ctx": "8192", "temperature": "0.5", "use_mmap": "False", "stop": "x", "top_p": 1}})
     assert recipe.parameters == {"num_ctx": 8192, "temperature": 0.5, "use_mmap": False, "stop": ["x"], "top_p": 1.0}
-    assert recipe.request() == {"from": "tiny:latest", "parameters": recipe.parameters}
+    assert recipe.own() == {"parameters": recipe.parameters}
 
 
 @pytest.mark.parametrize("item, said", [

@@ -14,9 +14,13 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import Refused
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_app import keep_apps
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._inside import Inside
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify import FAILED, OK, SKIPPED, Walk, Way
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify import go
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_aiproxy import ByAIProxy
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_causes import cause_of, trouble_of
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_fastgpt import FastGPTHops
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_route import AIPROXY, Route
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_table import table, verdict
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_walk import FAILED, OK, SKIPPED, Walk
 from ansible_collections.localmodels.fastgpt.tests.unit.fastgpt_fake import FakeFastGPT, failed, said
 
 NAMES = ["host -> FastGPT", "FastGPT -> AI Proxy", "admin key of AI Proxy", "AI Proxy -> Ollama (ollama)", "models in Ollama (ollama)",
@@ -73,17 +77,18 @@ class World:
         told = types.SimpleNamespace(app=types.SimpleNamespace(container="fastgpt-1"), gateway=service, endpoint="http://aiproxy:3000",
                                      keys_differ=lambda: self.differ, folder="/opt/fastgpt") if project else None
         walk = Walk(["a-long-admin-key", "1234"], asks)
-        way = Way(walk, self.server.fastgpt(read_only=True), self.aiproxy, told, Docker(self.run, "/opt/fastgpt"),
-                  [{"name": "ollama", "url": "http://ollama:11434", "models": [{"name": "m:1", "type": "llm"}, {"name": "e:1", "type": "embedding"}]}],
-                  "Local models", "Are you there?", 5)
-        way.go()
-        return walk, way
+        models = [{"name": "m:1", "type": "llm"}, {"name": "e:1", "type": "embedding"}]
+        way = ByAIProxy(walk, self.aiproxy, told, Inside(Docker(self.run, "/opt/fastgpt")),
+                        [{"name": "ollama", "url": "http://ollama:11434", "models": models}], 5, False)
+        ends = FastGPTHops(walk, self.server.fastgpt(read_only=True), Route(AIPROXY), models, "Local models", "Are you there?", 5, False)
+        go(walk, ends, way)
+        return walk, ends
 
 
 def test_all_is_well():
-    walk, way = World().walk()
+    walk, ends = World().walk()
     assert [(hop["hop"], hop["status"]) for hop in walk.hops] == [(name, OK) for name in NAMES]
-    assert walk.broken is None and way.answer == "hi" and all(hop["ms"] is not None for hop in walk.hops)
+    assert walk.broken is None and ends.answer == "hi" and all(hop["ms"] is not None for hop in walk.hops)
 
 
 def test_containers_are_asked_from_within_and_no_secret_is_in_the_process_list():
@@ -95,9 +100,9 @@ def test_containers_are_asked_from_within_and_no_secret_is_in_the_process_list()
 
 
 def test_check_mode_asks_no_model():
-    walk, way = World().walk(asks=False)
+    walk, ends = World().walk(asks=False)
     assert [hop["hop"] for hop in walk.hops if hop["status"] == SKIPPED] == [NAMES[n] for n in (6, 7, 8, 10, 11, 12)]
-    assert way.answer == "" and walk.broken is None
+    assert ends.answer == "" and walk.broken is None
 
 
 def test_without_a_project_the_inside_cannot_be_asked():
@@ -146,6 +151,8 @@ REFUSED = (7, "", "curl: (7) Failed to connect to ollama port 11434: Connection 
     (breaks(relay_error=error("model requires more system memory (9 GiB)")), 6, "too little memory"),
     (lambda world: world.server.models["e:1"].update(isActive=False), 9, "e:1 is not active"),
     (lambda world: world.server.models["e:1"].update(type="llm"), 9, "e:1 is of type llm, not embedding"),
+    (lambda world: world.server.models["m:1"].update(requestUrl="http://h/v1"), 9, "m:1 has a request address of its own (requestUrl)"),
+    (lambda world: world.server.models["e:1"].update(requestAuth="k"), 9, "e:1 has a request key of its own (requestAuth)"),
     (lambda world: world.server.models.pop("m:1"), 9, "m:1 is not there"),
     (breaks(test={"m:1": failed(500, "fetch failed"), "e:1": "x"}), 10, "FastGPT cannot reach AI Proxy"),
     (breaks(test={"m:1": failed(500, "invalid token"), "e:1": "x"}), 10, "AI Proxy does not accept FastGPT's key"),
@@ -188,7 +195,7 @@ def test_a_relay_that_does_not_know_a_new_channel_yet_is_asked_again(monkeypatch
     def sleep(seconds):
         slept.append(seconds)
         world.relay_error = None
-    monkeypatch.setattr("ansible_collections.localmodels.fastgpt.plugins.module_utils._verify.time.sleep", sleep)
+    monkeypatch.setattr("ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_aiproxy.time.sleep", sleep)
     assert world.walk()[0].broken is None and len(slept) == 1
 
 

@@ -10,12 +10,14 @@
 ROOT/manifests/NAMESPACE/MODEL/TAG and ROOT/blobs/sha256-HEX; every host name is served the same. Names keep their case.
 The lab's switches: PUT /_lab/faults takes a list of rules, the first that fits a request is applied:
 
-    {"path": glob, "host": glob, "method": "GET", "times": 3,      which requests (all keys are optional), how often
+    {"path": glob, "host": glob, "agent": glob, "method": "GET", "ranged": true, "times": 3,   which requests (all optional), how often
      "status": 429, "body": "slow down", "headers": {"Retry-After": "5"},   answer this instead; body may be HTML or JSON
      "delay": 2, "rate": 1000000, "stall_after": 4096, "cut_after": 4096,   seconds; bytes a second; bytes, then silence or the end
+     "drop": "close" (or "reset": the connection ends without an answer),
      "wrong_bytes": true, "size": 5, "no_location": true, "location": "?", "no_range": true}
 
-GET /_lab/requests lists what was asked so far, DELETE /_lab/requests forgets it. Needs Python >= 3.9 and aiohttp >= 3.8.
+GET /_lab/requests lists what was asked so far, DELETE /_lab/requests forgets it; GET /_lab/sending lists the blobs that are
+being sent now. Needs Python >= 3.9 and aiohttp >= 3.8.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ import json
 import pathlib
 import re
 import shutil
+import socket
 import ssl
+import struct
 import sys
 
 from aiohttp import web
@@ -44,13 +48,15 @@ class Registry:
     """Serves one directory. Faults and the list of requests live in memory: they belong to one test."""
 
     def __init__(self, root):
-        self.root, self.faults, self.seen = pathlib.Path(root), [], []
+        self.root, self.faults, self.seen, self.sending = pathlib.Path(root), [], [], []
 
     async def handle(self, request):
         if request.path.startswith("/_lab/"):
             return await self.switch(request)
         rule = self._rule(request)
         await asyncio.sleep(rule.get("delay", 0))
+        if "drop" in rule:
+            _drop(request.transport, rule["drop"])
         response = await self._answer(request, rule)
         self.seen.append({"method": request.method, "path": request.path, "headers": dict(request.headers), "answered": response.status})
         return response
@@ -59,6 +65,8 @@ class Registry:
         if request.path == "/_lab/requests":
             found, self.seen = self.seen, [] if request.method == "DELETE" else self.seen
             return web.json_response(found)
+        if request.path == "/_lab/sending":
+            return web.json_response(self.sending)
         if request.path == "/_lab/faults":
             if request.method == "PUT":
                 self.faults = await request.json()
@@ -67,7 +75,9 @@ class Registry:
 
     def _rule(self, request):
         for rule in self.faults:
-            if fnmatch.fnmatchcase(request.path, rule.get("path", "*")) and fnmatch.fnmatchcase(request.host, rule.get("host", "*")) \
+            said = ((request.path, "path"), (request.host, "host"), (request.headers.get("User-Agent", ""), "agent"))
+            if all(fnmatch.fnmatchcase(text, rule.get(key, "*")) for text, key in said) \
+                    and rule.get("ranged", "Range" in request.headers) == ("Range" in request.headers) \
                     and rule.get("method", request.method) == request.method and rule.get("times", 1) > 0:
                 if "times" in rule:
                     rule["times"] -= 1
@@ -107,10 +117,13 @@ class Registry:
                                       headers={**headers, "Content-Length": str(last - first + 1)})
         await response.prepare(request)
         if request.method == "GET":
+            self.sending.append(request.path)
             try:
                 await self._send(request, response, file, first, last + 1, rule)
             except ConnectionError:
                 pass  # Ollama closes the answer that told it the address
+            finally:
+                self.sending.remove(request.path)
         return response
 
     async def _send(self, request, response, file, first, end, rule):
@@ -123,13 +136,21 @@ class Registry:
                     return
                 if sent >= rule.get("stall_after", end):
                     await asyncio.sleep(3600)
-                chunk = blob.read(min(CHUNK, end - first - sent, rule.get("rate", CHUNK)))
+                ends = [end - first] + [rule[key] for key in ("cut_after", "stall_after") if key in rule]
+                chunk = blob.read(min(CHUNK, min(ends) - sent, rule.get("rate", CHUNK)))
                 if not chunk:
                     return
                 await response.write(bytes(len(chunk)) if rule.get("wrong_bytes") else chunk)
                 sent += len(chunk)
                 if "rate" in rule:
                     await asyncio.sleep(len(chunk) / rule["rate"])
+
+
+def _drop(transport, how):
+    """End a connection without an answer: politely, or with a reset as a firewall or a crash does it."""
+    if how == "reset":
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def add(root, name, file, layers, config=None):

@@ -115,8 +115,9 @@ class Lab:
             image,
         )
         inside = ("docker", "exec", self.internet)
-        ready = ("sh", "-c", "curl -fs http://127.0.0.1:5000/v2/ && curl -fs http://127.0.0.1:5001/_lab/faults")
-        wait_for(f"the lab's registries (docker logs {self.internet})", lambda: succeeds(*inside, *ready), 20)
+        # Both registries, TLS before them, and the name server (port 53 is 0035 there).
+        ready = ("sh", "-c", "curl -fs http://127.0.0.1:5001/_lab/faults && curl -fsk https://127.0.0.1/v2/ && grep -q ':0035 ' /proc/net/udp")
+        wait_for(f"the lab's internet (docker logs {self.internet})", lambda: succeeds(*inside, *ready), 60)
         with lock(store):
             if not succeeds(*inside, "test", "-e", "/var/lib/registry/complete"):
                 catalogue.push(offered, docker("port", self.internet, "5000").splitlines()[0].strip())

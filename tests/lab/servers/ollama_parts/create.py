@@ -1,33 +1,45 @@
 # Copyright (c) localmodels contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Creating a model from another one or from uploaded GGUF files, layer by layer as Ollama does it."""
+"""Creating a model from another one or from uploaded files, layer by layer as Ollama does it."""
 
 from __future__ import annotations
 
 import os
 
-from ollama_parts import gguf, go, names
+from ollama_parts import convert, gguf, go, names
 from ollama_parts.pull import PullError
 from ollama_parts.store import IMAGE, Missing
 
 QUANTIZED = {"F32": 0, "F16": 1, "Q4_K_S": 14, "Q4_K_M": 15, "Q8_0": 7}
 NO_QUANTIZE = ("create-time quantization is only supported for safetensors imports; quantize GGUF models with llama.cpp tools"
                " before importing")
+NO_ADAPTERS = "LoRA adapters are no longer supported"
+NO_MLX = "MLX runtime is not available"  # this machine has none, as no machine of the lab has
+MLX_TYPES = ("int4", "int8", "nvfp4", "mxfp4", "mxfp8")
 UNPARSED = "template error: template: :1: unclosed action"
 
 
 def check(request, modern):
     """What Ollama refuses before anything else; returns the Name. Raises go.Refusal."""
-    for path in {**(request.get("files") or {}), **(request.get("adapters") or {})}:
+    for path in request.get("files") or {}:
         if path.startswith("/") or ".." in path.split("/"):
             raise go.Refusal(400, "file path must be relative" + (": " + path if modern else ""))
+    if modern and request.get("adapters"):
+        raise go.Refusal(400, NO_ADAPTERS)
     name = names.parse(request.get("model") or request.get("name") or "")
     if not name.valid:
         raise go.Refusal(400, "invalid model name")
-    if modern and request.get("quantize"):
+    quantize = (request.get("quantize") or "").lower()
+    if modern and quantize and not of_safetensors(request.get("files")):
         raise go.Refusal(400, NO_QUANTIZE)
+    if modern and quantize and quantize not in MLX_TYPES:
+        raise go.Refusal(400, "unsupported quantize type %s: supported types are %s" % (go.quoted(request["quantize"]), ", ".join(MLX_TYPES)))
     return name
+
+
+def of_safetensors(files):
+    return any(path.endswith(".safetensors") for path in files or {})
 
 
 class Layers:
@@ -84,12 +96,20 @@ async def create(store, puller, request, name, modern, can_quantize=True):
             layers.keep(layer["mediaType"], layer["digest"], base_name.short)
         config = {key: base.config[key] for key in ("renderer", "parser", "requires", "model_format", "capabilities")
                   if base.config.get(key)}
+    elif of_safetensors(request.get("files")):
+        if modern:
+            raise go.Refusal(503, NO_MLX)
+        yield {"status": "converting model"}
+        layers.new("model", convert.model(store, request["files"]))
     elif request.get("files") is not None:
         for path, digest in request["files"].items():
             yield {"status": "parsing GGUF"}
             _add_file(store, layers, path, digest, modern)
     else:
         raise go.Refusal(400, "neither 'from' or 'files' was specified")
+    if request.get("adapters"):
+        async for line in _add_adapter(store, layers, request["adapters"]):
+            yield line
     for at, layer in enumerate(layers.layers):
         if layer["mediaType"] == IMAGE + "model":
             if _rewrite(store, layers, at, request, modern, can_quantize):
@@ -125,6 +145,20 @@ def _add_file(store, layers, path, digest, modern):
             raise go.Refusal(500, "unsupported file type [%s]" % " ".join(str(byte) for byte in head))
         raise go.Refusal(400, "supplied file was not in GGUF format")
     layers.keep(IMAGE + "model", digest, path if modern else "")
+
+
+async def _add_adapter(store, layers, files):
+    if of_safetensors(files):
+        yield {"status": "converting adapter"}
+        base = next((layer["digest"] for layer in layers.layers if layer["mediaType"] == IMAGE + "model"), "")
+        layers.new("adapter", convert.adapter(store, files, gguf.read(str(store.blob(base))).architecture))
+        return
+    if len(files) > 1:
+        raise go.Refusal(400, "only one adapter is currently supported")
+    for path, digest in files.items():
+        yield {"status": "parsing GGUF"}
+        kind = gguf.read(str(store.blob(digest))).values.get("general.type")
+        layers.keep(IMAGE + ("adapter" if kind == "adapter" else "model"), digest, path)
 
 
 def _rewrite(store, layers, at, request, modern, can_quantize):

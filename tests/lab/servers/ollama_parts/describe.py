@@ -57,7 +57,8 @@ def pairs(model):
 
 def modelfile(model):
     """The Modelfile that would make this model again."""
-    lines = ["FROM %s" % model.path, "TEMPLATE %s" % _text(model.template)]
+    lines = ["FROM %s" % model.path] + ["ADAPTER %s" % model.store.blob(digest) for digest in model.layer_digests("adapter")]
+    lines += ["TEMPLATE %s" % _text(model.template)]
     if model.text("system"):
         lines.append("SYSTEM %s" % _text(model.text("system")))
     lines += ["PARAMETER %s %s" % (key, _text(go.plain(value))) for key, value in pairs(model)]

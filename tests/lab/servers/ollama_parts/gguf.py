@@ -114,7 +114,7 @@ def rewritten(path, file_type=None):
     with open(path, "rb") as file:
         content = bytearray(file.read())
     alignment = model.values.get("general.alignment", 32)
-    values, infos, data = content[24:model.tensors_at], content[model.tensors_at:model.end], content[_aligned(model.end, alignment):]
+    values, infos, data = content[24:model.tensors_at], content[model.tensors_at:model.end], content[aligned(model.end, alignment):]
     pairs = len(model.values)
     if "general.quantization_version" not in model.values:
         values += _pair("general.quantization_version", 2)
@@ -123,12 +123,18 @@ def rewritten(path, file_type=None):
         at = values.find(_pair("general.file_type", 0)[:-4])
         values[at:at + len(_pair("general.file_type", 0))] = _pair("general.file_type", file_type)
     head = bytes(content[:8]) + struct.pack("<QQ", len(model.tensors), pairs) + bytes(values) + bytes(infos)
-    return head.ljust(_aligned(len(head), alignment), b"\0") + bytes(data)
+    return head.ljust(aligned(len(head), alignment), b"\0") + bytes(data)
+
+
+def text(value):
+    """A str as GGUF holds it."""
+    raw = value.encode("utf-8")
+    return struct.pack("<Q", len(raw)) + raw
 
 
 def _pair(key, number):
-    return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<II", UINT32, number)
+    return text(key) + struct.pack("<II", UINT32, number)
 
 
-def _aligned(size, alignment):
+def aligned(size, alignment):
     return size + -size % alignment

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import ssl
+import time
 import urllib.parse
 import urllib.request
 
@@ -24,6 +25,7 @@ MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 TICK = 0.06             # seconds between two progress lines
 PARTS, SMALLEST_PART, LARGEST_PART = 16, 100_000_000, 1000_000_000
 TRIES = 6               # per part, with 1, 2, 4 ... seconds between them
+ADDRESS_WITHIN = 30     # seconds in which the question for a blob's address is asked again and again
 STALL = 30              # seconds without a byte, then a part starts again
 CHUNK = 1 << 18
 
@@ -228,8 +230,17 @@ class Download:
     async def _direct_url(self, registry):
         """Where the bytes are: another host by 307, or the Location that a 200 names."""
         host = urllib.parse.urlsplit(registry.base).hostname
-        answer = await registry.ask("GET", "/blobs/" + self.digest,
-                                    follow=lambda url: urllib.parse.urlsplit(url).hostname == host)
+        until, tries = time.monotonic() + ADDRESS_WITHIN, 0
+        while True:
+            try:
+                answer = await registry.ask("GET", "/blobs/" + self.digest,
+                                            follow=lambda url: urllib.parse.urlsplit(url).hostname == host)
+                break
+            except (PullError, FileNotFoundError) as problem:
+                if time.monotonic() > until:
+                    raise PullError("context deadline exceeded") from problem
+                tries += 1
+                await asyncio.sleep(min(10.0, tries * tries / 100.0))
         answer.close()
         if answer.status not in (200, 307):
             raise PullError("unexpected status code %d" % answer.status)

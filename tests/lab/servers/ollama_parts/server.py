@@ -24,6 +24,7 @@ from ollama_parts.reply import BARE_JSON, JSON, NDJSON, as_json, as_text, bare, 
 from ollama_parts.store import Missing, Store
 
 STRINGS = {"model": "string", "name": "string"}
+LISTENS_EVERY = 0.2  # seconds between two looks whether a client is still there
 LOCAL_NAMES = ("localhost", "local", "internal")
 BUILT_IN_ORIGINS = r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0)(:\d+)?|(app|file|tauri|vscode-webview|vscode-file)://.*"
 
@@ -33,7 +34,7 @@ class Server:
 
     def __init__(self, settings, version, loopback):
         self.settings, self.version, self.loopback = settings, version, loopback
-        self.modern = tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= (0, 34)
+        self.modern = tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= (0, 34)  # in creating 0.34.1 and later
         self.store = Store(settings.models)
         self.loaded = Loaded(settings.keep_alive, settings.context_length)
         self.faults = {}
@@ -155,7 +156,8 @@ class Server:
         return await self.lines(request, asked, self.puller.pull(name, asked.get("insecure") or False))
 
     async def create(self, request):
-        fields = {**STRINGS, "from": "string", "files": "map[string]string", "template": "string", "system": "string",
+        fields = {**STRINGS, "from": "string", "files": "map[string]string", "adapters": "map[string]string", "quantize": "string",
+                  "template": "string", "system": "string",
                   "parameters": "map[string]interface {}", "messages": "[]api.Message", "stream": "bool"}
         asked = go.bind(await request.read(), "CreateRequest", fields)
         name = self.store.existing(create.check(asked, self.modern))
@@ -167,7 +169,7 @@ class Server:
         if asked.get("stream") is False:
             return await self._last_line(request, lines)
         response = None
-        async for line in _with_error(lines):
+        async for line in _while_heard(request, _with_error(lines)):
             code = line.pop("code", 200)
             if response is None:
                 if "error" in line:
@@ -232,12 +234,25 @@ class Server:
         if path.exists():
             return empty(request, 200)
         try:
-            digest, _fresh = self.store.add(await request.read())
+            digest = await self.store.receive(self._pieces(request), self.faults.get("disk_full"))
+        except ConnectionError:
+            raise  # the client has gone
         except OSError as problem:
-            raise go.Refusal(500, go.os_error(problem)) from problem
+            raise go.Refusal(500, go.os_error(problem, "write")) from problem
         if digest != request["last"]:
             raise go.Refusal(400, "digest mismatch, expected %s, got %s" % (go.quoted(request["last"]), go.quoted(digest)))
         return empty(request, 201)
+
+    async def _pieces(self, request):
+        """The body as it comes; with the switch cut_upload the connection breaks, once, when that many bytes have come."""
+        come = 0
+        async for piece in request.content.iter_chunked(1 << 20):
+            come += len(piece)
+            if come > self.faults.get("cut_upload", come):
+                del self.faults["cut_upload"]
+                request.transport.abort()
+                raise ConnectionResetError
+            yield piece
 
     async def v1_models(self, request):
         found = [{"id": model.name.short, "object": "model", "created": int(model.modified), "owned_by": model.name.namespace}
@@ -253,10 +268,29 @@ class Server:
         return as_json(request, self.faults)
 
     async def put_faults(self, request):
-        """Switches of the lab: no_llama_server (the native programs are missing), disk_full (bytes a blob may have), no_dns."""
+        """Switches of the lab: no_llama_server (the native programs are missing), disk_full (bytes a blob may have), no_dns,
+        cut_upload (bytes after which the next upload breaks)."""
         self.faults.clear()
         self.faults.update(await request.json())
         return as_json(request, self.faults)
+
+
+async def _while_heard(request, lines):
+    """The lines, for as long as the client is there; when it has gone what makes them is cancelled, even between two lines."""
+    coming = lines.__aiter__()
+    while True:
+        line = asyncio.ensure_future(coming.__anext__())
+        while not line.done():
+            await asyncio.wait([line], timeout=LISTENS_EVERY)
+            if not line.done() and (request.transport is None or request.transport.is_closing()):
+                line.cancel()
+                await asyncio.wait([line])
+        if line.cancelled():
+            return
+        try:
+            yield line.result()
+        except StopAsyncIteration:
+            return
 
 
 async def _with_error(lines):

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import hashlib
 import json
 import os
 import pathlib
 import re
+import tempfile
 import time
 
 from ollama_parts import gguf, go
@@ -177,6 +179,26 @@ class Store:
             return digest, False
         path.write_bytes(content)
         return digest, True
+
+    async def receive(self, pieces, disk_full=None):
+        """Keep what comes in pieces (an asynchronous iterator of bytes) as a blob: its digest. disk_full: bytes that the disk takes."""
+        summed, size = hashlib.sha256(), 0
+        number, place = tempfile.mkstemp(prefix="sha256-", dir=self.blobs)
+        try:
+            with open(number, "wb") as file:
+                async for piece in pieces:
+                    size += len(piece)
+                    if disk_full is not None and size > disk_full:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place)
+                    summed.update(piece)
+                    file.write(piece)
+            digest = "sha256:" + summed.hexdigest()
+            os.chmod(place, 0o644)
+            os.replace(place, self.blob(digest))
+        except BaseException:
+            os.unlink(place)
+            raise
+        return digest
 
     def delete(self, name):
         """Remove a model and the blobs nobody else uses; raises Missing."""
