@@ -95,7 +95,7 @@ class ActionModule(ActionBase):
 
     def _watch(self, progress, job, task_vars):
         """Show lines until the job has ended."""
-        host = self._task.delegate_to or task_vars.get("inventory_hostname", "")
+        host = self._host(task_vars)
         wait = ("touch {0}.watched; n=0; while [ $n -lt {1} ] && ! [ -e {0}.ended ]; do sleep 0.5; n=$((n+1)); done; "
                 "cat {0} 2>/dev/null; if [ -e {0}.ended ]; then echo; echo ended; fi").format(shlex.quote(progress), 2 * WAIT_ON_HOST)
         shown, silent, before, lost = 0, 0, None, 0
@@ -123,6 +123,11 @@ class ActionModule(ActionBase):
             before = said
             if silent >= SILENT_ROUNDS and self._status(job, task_vars).get("finished"):
                 return
+
+    def _host(self, task_vars):
+        """For whom the lines are, as Ansible itself writes it where one host works for another."""
+        host = task_vars.get("inventory_hostname", "")
+        return "%s -> %s" % (host, self._task.delegate_to) if self._task.delegate_to else host
 
     def _show(self, lines):
         for line in lines:

@@ -12,9 +12,18 @@ class ModuleDocFragment:
 options:
   url:
     description:
-      - Address of Ollama as the host that runs the module reaches it.
+      - Address of Ollama as the host that runs the module reaches it, or of a proxy before it, with the path under which that offers it.
     type: str
     default: http://127.0.0.1:11434
+  url_username:
+    description:
+      - User name for a proxy before Ollama that asks for HTTP's basic authentication. Ollama itself has no users.
+      - User info in O(url), as in C(https://user:password@gpu.example.com), does the same. It is never shown.
+    type: str
+  url_password:
+    description:
+      - The password that belongs to O(url_username).
+    type: str
   timeout:
     description:
       - How many seconds a request may stay without an answer.
@@ -25,6 +34,12 @@ options:
       - Sent with each request, for a proxy before Ollama that asks for credentials.
       - Names and values are never shown.
     type: dict
+  use_proxy:
+    description:
+      - Whether the variables C(HTTP_PROXY), C(HTTPS_PROXY) and C(NO_PROXY) in the environment of the task apply to calls of O(url).
+      - They always apply to what this module asks a registry. For what Ollama itself pulls, only its own environment counts.
+    type: bool
+    default: false
   validate_certs:
     description:
       - Whether the certificate of an C(https) address is checked.

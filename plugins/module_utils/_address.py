@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 
@@ -97,6 +98,30 @@ def is_loopback(host):
         return (mapped or number).is_loopback
     name = host.rstrip(".").lower()
     return name in ("localhost", "ip6-localhost") or name.endswith((".localhost", ".localdomain"))
+
+
+def is_here(host, sysctl="/proc/sys/net/ipv4/ip_nonlocal_bind"):
+    """Whether a host (name or address, str) is this very machine: loopback, its own name, or an address that one of its interfaces has."""
+    number = _address(host.strip("[]"))
+    if is_loopback(host) or (number is None and host.lower() == socket.gethostname().lower()):
+        return True
+    if number is None or number.is_unspecified or number.is_multicast or _binds_anything(sysctl):
+        return False
+    try:
+        with socket.socket(socket.AF_INET6 if number.version == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(number), 0))  # the kernel refuses an address that is not its own
+    except OSError:
+        return False
+    return True
+
+
+def _binds_anything(sysctl):
+    """Whether this kernel lets a program take addresses that it does not have, as on hosts with a floating address."""
+    try:
+        with open(sysctl, encoding="ascii") as value:
+            return value.read().strip() == "1"
+    except OSError:
+        return False
 
 
 def is_any(host):

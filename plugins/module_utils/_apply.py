@@ -1,28 +1,15 @@
 # Copyright (c) localmodels contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Models exactly as declared: look, ask the registry, see whether it fits, do it, look again. Internal to this collection."""
+"""Models exactly as declared: what was prepared is done, and looked at again. Internal to this collection."""
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from urllib.parse import urlsplit
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import (
-    _capacity,
-    _lanes,
-    _look,
-    _made,
-    _plan,
-    _prune,
-    _pull_causes,
-    _registry,
-    _store,
-    _upload,
-)
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _lanes, _look, _made, _memory, _pin, _pull_causes, _upload
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._report import Outcome
@@ -30,143 +17,6 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import 
 
 LONGEST_PAUSE = 30
 LONGEST_WISH = 120  # seconds that a server may ask to wait
-
-
-class Prepared:
-    """What is there and what has to be done: `found` (list of _plan.Found), `actions` (list of _plan.Action), `warnings` (list of
-    str), `manifests` ({ModelName.key: _registry.Manifest}), `on_disk` (set of digests of their layers), `reachable` (bool), `freed_exact`
-    (bool: the sizes of what is deleted because nobody declared it are exact, and not the most that can get free), `made`
-    ({ModelName.key: _made.Made} of what is made from files), `notes` (_notes.Notes, or None where nothing is)."""
-
-    def __init__(self, found, wanted, reachable=True):
-        self.found, self.wanted, self.reachable = found, wanted, reachable
-        self.manifests, self.warnings, self.on_disk = {}, [], set()
-        self.differences, self.running = {}, ()
-        self.freed_exact = True
-        self.made, self.notes = {}, None
-        self.decide()
-
-    def decide(self):
-        self.actions = _plan.plan(self.found, self.wanted, self.manifests, self.differences, self.running)
-        for action in self.actions:
-            if action.creates and action.name.key in self.made:
-                action.size = self.made[action.name.key].size
-
-    @property
-    def to_make(self):
-        """What has to be made from files: list of _made.Made."""
-        return [self.made[action.name.key] for action in self.actions if action.creates and action.name.key in self.made]
-
-
-class Exclusive:
-    """Whatever is not declared has to go. `protect`: list of str, see _prune.protection. `allow_empty`: bool."""
-
-    def __init__(self, protect=(), allow_empty=False):
-        self.protect, self.allow_empty = list(protect), allow_empty
-
-
-def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeout=10, offline=False, exclusive=None, notes=None):
-    """Prepared for a server (_ollama.Ollama) and the declared models (list of _plan.Wanted). Reads only.
-
-    Where nothing has to be asked of a registry, and no model is made from another or has to be loaded, this costs exactly one
-    request. store_path: the model store as this host sees it, or None to look for it. assume_empty: a server where nothing listens
-    yet counts as one without models (check mode on a fresh host). offline: no registry is asked, by nobody. exclusive: Exclusive,
-    or None where undeclared models stay. notes: _notes.Notes, needed where models are made from files of this host. Raises
-    LocalModelsError for a model that does not exist or cannot be had, for files that are no good, and for a disk that is too small.
-    """
-    if exclusive:
-        _prune.refuse_empty(wanted, exclusive.allow_empty)
-    made = _made.look(wanted)
-    if offline:
-        wanted = [_as_it_is(one) for one in wanted]
-    try:
-        prepared = Prepared(ollama.found(), wanted)
-    except Unreachable as problem:
-        if not (assume_empty and _nothing_listens(problem)):
-            raise
-        prepared = Prepared([], wanted, reachable=False)
-        prepared.warnings.append("%s Check mode goes on as if it ran and held no models." % problem)
-    if prepared.reachable and (any(one.recipe for one in wanted) or _look.memory_matters(wanted)):
-        prepared.differences, prepared.running = _look.closer(ollama, prepared.found, wanted)
-    elif _look.memory_matters(wanted):
-        prepared.running = _look.nothing_runs()
-    prepared.made, prepared.notes = made, notes
-    prepared.differences.update(_made.differences(ollama, prepared.found, made, notes))
-    prepared.decide()
-    host = urlsplit(ollama.client.base_url).hostname
-    store = _store.Store(store_path) if store_path else None
-    to_ask = _plan.to_ask_for(prepared.found, wanted)
-    if (to_ask or exclusive or prepared.to_make) and not store:
-        store = _store.find(host, prepared.found)
-    version = ollama.version() if prepared.reachable and (prepared.to_make or (to_ask and not offline)) else ""
-    problems = {}
-    if offline:
-        _refuse_what_is_not_here(prepared, only_asked=assume_empty)
-    elif to_ask:
-        problems = _ask_registries(prepared, to_ask, version, store, registry_timeout)
-    for one in prepared.to_make if version else ():
-        _made.refuse_unfit(version, one)
-    _capacity.check(prepared, store, problems, version)
-    if exclusive:
-        prepared.actions += _prune.undeclared(prepared.found, wanted, exclusive.protect)
-        prepared.freed_exact = _prune.count_freed(prepared.actions, prepared.found, store.sizes_of if store else lambda name: None)
-    return prepared
-
-
-def _ask_registries(prepared, to_ask, version, store, registry_timeout):
-    """Returns what could not be asked: {ModelName.key: LocalModelsError}."""
-    prepared.manifests, problems = _registry.read_all(to_ask, version, registry_timeout)
-    _refuse_what_cannot_be_had(prepared, problems)
-    _note_local_layers(prepared, store)
-    prepared.decide()
-    _capacity.note_other_stores(prepared, store)
-    return problems
-
-
-def _as_it_is(wanted):
-    """Without a registry the latest model is the one that is here."""
-    wanted = copy.copy(wanted)
-    wanted.state = "present" if wanted.state == "latest" else wanted.state
-    return wanted
-
-
-def _refuse_what_is_not_here(prepared, only_asked):
-    """Offline nothing is pulled. only_asked: in check mode what an import before this would have brought is not here yet, and is left out."""
-    lacking = [action for action in prepared.actions if action.pulls]
-    gone = {action.name for action in lacking}
-    if lacking and not only_asked:
-        raise LocalModelsError("%s: not on this server, and no registry may be asked" % ", ".join(action.shown for action in lacking),
-                               "Import a bundle that holds it (localmodels.fastgpt.ollama_bundle_import); nothing was changed")
-    prepared.actions = [action for action in prepared.actions
-                        if not action.pulls and not (action.creates and action.wanted.recipe.base in gone)]
-
-
-def _nothing_listens(problem):
-    cause = problem.__cause__
-    return isinstance(getattr(cause, "reason", cause), ConnectionRefusedError)
-
-
-def _refuse_what_cannot_be_had(prepared, problems):
-    sure = []
-    for one in prepared.wanted:
-        problem = problems.get(one.name.key)
-        if isinstance(problem, _registry.Unknown):
-            sure.append(_plan.unknown_model(one.name, prepared.found, prepared.wanted))
-        elif isinstance(problem, _registry.Unfit):
-            sure.append(problem)
-    if len(sure) == 1:
-        raise LocalModelsError(sure[0].what, (sure[0].mend + "; " if sure[0].mend else "") + "nothing was changed")
-    if sure:
-        raise LocalModelsError("%d of the declared models cannot be had: %s" % (len(sure), " ".join(str(one) for one in sure)),
-                               "Nothing was changed")
-
-
-def _note_local_layers(prepared, store):
-    """Lets `latest` compare layers where the local manifest can be read: its own digest may differ for one and the same model."""
-    if store:
-        for one in prepared.found:
-            if one.name.key in prepared.manifests:
-                one.blobs = store.blobs_of(one.name)
 
 
 class Pull:
@@ -205,18 +55,20 @@ class Run:
         Raises Abandoned if nobody waits any more.
         """
         todo = [outcome for outcome in self.outcomes if outcome.action.verb != "none"]
+        unloads = [outcome for outcome in self.outcomes if outcome.action.memory == "unload"]
         try:
+            # Unloading comes first, for it makes room, and because the server loses sight of weights whose model is pulled anew.
+            self._memory([outcome for outcome in unloads if outcome.action.before])
             self._each([outcome for outcome in todo if outcome.action.verb == "delete"])
             self._pull_all([outcome for outcome in todo if outcome.action.pulls])
             self._each([outcome for outcome in todo if outcome.action.creates])
             if todo:
                 self._look_again(todo)
             self._prune([outcome for outcome in todo if outcome.action.verb == "prune"])
-            # Unloading comes first, for it makes room in memory.
-            for memory in ("unload", "load"):
-                for outcome in self.outcomes:
-                    if outcome.action.memory == memory and not outcome.problem:
-                        self._memory(outcome)
+            self._memory([outcome for outcome in unloads if outcome.action.changes])
+            loads = [outcome for outcome in self.outcomes if outcome.action.memory == "load"]
+            # Of two models with the same weights the last one says for how long they stay.
+            self._memory(sorted(loads, key=lambda outcome: _memory.is_forever(outcome.action.wanted.keep_alive)))
         finally:
             self.progress.close()
 
@@ -330,13 +182,18 @@ class Run:
         said = "Created %s%s" % (action.shown, _amount(outcome.fetched, outcome.fetched, self.clock() - began))
         self.progress.end(action.shown, said if outcome.done else str(outcome.problem))
 
-    def _memory(self, outcome):
+    def _memory(self, outcomes):
+        for outcome in outcomes:
+            if not outcome.problem:
+                self._load_or_not(outcome)
+
+    def _load_or_not(self, outcome):
         action, began = outcome.action, self.clock()
         try:
+            if action.memory == "unload" or action.unload_first:
+                self.ollama.unload(action.shown)
             if action.memory == "load":
                 self.ollama.load(action.shown, action.wanted.keep_alive)
-            else:
-                self.ollama.unload(action.shown)
             outcome.memory_done = True
         except LocalModelsError as problem:
             outcome.problem = problem
@@ -400,8 +257,18 @@ class Run:
                 self.ollama.delete(one.name.short)
                 self.found.remove(one)
             else:
+                self._refuse_another_content(outcome, one)
                 continue
             outcome.done, outcome.problem = False, _pull_causes.PullFailed(outcome.action.shown, cause, "")
+
+    def _refuse_another_content(self, outcome, one):
+        """A pinned model whose registry could not be asked before may turn out to be another one; where there was none it goes again."""
+        problem = _pin.broken(outcome.action.wanted, one, self._manifests.get(one.name.key))
+        if problem:
+            outcome.done, outcome.problem = False, problem
+            if outcome.action.before is None:
+                self.ollama.delete(one.name.short)
+                self.found.remove(one)
 
 
 def _of_model(name, what, problem):

@@ -18,7 +18,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _plan, _registry, _release
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _mixups, _registry, _release
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._download import Advice, Download, digest, fetch_text
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
@@ -177,7 +177,7 @@ class Export:
                 break
             if this_try < self.retries:
                 self.sleep(2 ** (this_try + 1))
-        told = [_plan.unknown_model(one.name, [], wanted) if isinstance(problems[one.name.key], _registry.Unknown) else problems[one.name.key]
+        told = [_mixups.unknown_model(one.name, [], wanted) if isinstance(problems[one.name.key], _registry.Unknown) else problems[one.name.key]
                 for one in wanted if one.name.key in problems]
         if len(told) == 1:
             raise told[0]

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import http.client
 import json
+import re
 import socket
 import ssl
 import time
@@ -22,6 +24,8 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
     scrub,
 )
 
+# TLS alerts by which a server says so, in OpenSSL's words.
+_WANTS_CERTIFICATE = re.compile(r"(?i)certificate required|bad certificate|unknown ca|alert certificate|certificate_required|handshake failure")
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
 
 
@@ -106,18 +110,21 @@ class Client:
     timeout: seconds without a byte before a request fails.
     use_proxy: whether HTTP_PROXY and its kin apply; off by default, for these servers are neighbours (field failure:
     a proxy variable that catches local calls).
+    username, password: for HTTP's basic authentication; user info in base_url does the same, and is taken out of it.
     """
 
     def __init__(self, base_url, hop, headers=None, secrets=(), timeout=30, use_proxy=False,
-                 validate_certs=True, ca_path=None, client_cert=None, client_key=None):
+                 validate_certs=True, ca_path=None, client_cert=None, client_key=None, username=None, password=None):
+        base_url, basic = _basic(base_url, username, password)
+        headers, secrets = dict(basic[0], **(headers or {})), tuple(secrets) + basic[1]
         parts = urllib.parse.urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise LocalModelsError("%s is no address of %s" % (scrub(repr(base_url)), hop),
                                    "Give scheme, host and port, such as http://192.0.2.10:11434")
         self.base_url = base_url.rstrip("/")
         self.hop = hop
-        self.headers = dict(headers or {})
-        self.secrets = tuple(secrets)
+        self.headers = headers
+        self.secrets = secrets
         self.timeout = timeout
         handlers = [_NoRedirect(), _PlainHandler()]
         if not use_proxy:
@@ -157,6 +164,8 @@ class Client:
     def unreachable(self, problem):
         """The Unreachable that tells an operator what a socket error means."""
         said, mend = explain(problem)
+        if self.base_url.startswith("https") and isinstance(problem, ConnectionError):
+            mend += ", and whether a client certificate is asked for (client_cert)"  # some servers just hang up then
         return Unreachable(self.hop, self.base_url, scrub(said, self.secrets), mend)
 
     def refused(self, answer, said=None, mend=""):
@@ -170,10 +179,16 @@ class Client:
 
 def explain(problem):
     """(what happened, what to do) for an error of the socket, TLS or HTTP layer; both str, the second may be empty."""
-    reason = getattr(problem, "reason", problem)
+    # An SSLError has a reason of its own, which is a word of OpenSSL.
+    reason = problem if isinstance(problem, ssl.SSLError) else getattr(problem, "reason", problem)
     if isinstance(reason, ssl.SSLCertVerificationError):
         return ("shows a certificate that is not trusted (%s)" % reason.verify_message,
                 "Add its authority with ca_path, or to this host's certificate store")
+    if isinstance(reason, ssl.SSLError) and _WANTS_CERTIFICATE.search(str(reason)):
+        return "asks for a client certificate, or for another one (%s)" % reason, "Give it with client_cert and client_key"
+    if isinstance(reason, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return ("closes the connection instead of a TLS handshake (%s)" % reason,
+                "Check whether the address wants http:// or https://, and whether a client certificate is asked for (client_cert)")
     if isinstance(reason, ssl.SSLError):
         return "does not speak TLS as asked (%s)" % reason, "Check whether the address wants http:// or https://"
     if isinstance(reason, socket.gaierror):
@@ -182,16 +197,58 @@ def explain(problem):
         return "refuses the connection", "Nothing listens there: check that it runs, its port, and its listen address"
     if isinstance(reason, (socket.timeout, TimeoutError)):
         return "did not answer in time", "Check firewalls on the way, or give it a longer timeout"
+    if "Tunnel connection failed" in str(reason):
+        return ("is not reached by way of the proxy (%s)" % reason,
+                "Look at HTTPS_PROXY and NO_PROXY in the environment of this task, or go without (use_proxy: false)")
     if isinstance(reason, (ConnectionError, http.client.IncompleteRead, http.client.RemoteDisconnected)):
         return "closed the connection in mid-answer (%s)" % reason, "It may be restarting: look at its log"
     return "cannot be reached (%s)" % reason, ""
 
 
 def _tls_context(validate_certs, ca_path, client_cert, client_key):
-    context = ssl.create_default_context(cafile=ca_path)
+    context = ssl.create_default_context()
     if not validate_certs:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if client_cert:
-        context.load_cert_chain(client_cert, client_key)
+    try:
+        if ca_path:
+            context.load_verify_locations(ca_path)
+        if client_cert:
+            context.load_cert_chain(client_cert, client_key, password=_no_password)
+    except (OSError, ValueError) as problem:  # SSLError is an OSError
+        what = "ca_path %s" % ca_path if not client_cert or not _readable(ca_path) else "client_cert %s with client_key %s" % (
+            client_cert, client_key or "in the same file")
+        raise LocalModelsError("%s cannot be used: %s" % (what, problem.strerror if isinstance(problem, FileNotFoundError) else problem),
+                               "Both lie on the host that runs the module, in PEM form, and a key has no password") from problem
     return context
+
+
+def _no_password():
+    """Without this OpenSSL asks a terminal for the password of a key."""
+    raise ValueError("the key is protected by a password")
+
+
+def _readable(path):
+    """Whether the certificates at `path` (str, or None) are fine, so that a failure is about something else."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError:
+        return False
+    return True
+
+
+def _basic(base_url, username, password):
+    """(base_url without user info, ({header}, (secrets))) for HTTP's basic authentication."""
+    scheme, mark, rest = base_url.partition("://")
+    place, slash, path = rest.partition("/")
+    if mark and "@" in place:
+        user, dummy, place = place.rpartition("@")
+        base_url = scheme + mark + place + slash + path
+        name, dummy, word = user.partition(":")
+        username = username if username is not None else urllib.parse.unquote(name)
+        password = password if password is not None else urllib.parse.unquote(word)
+    if username is None and password is None:
+        return base_url, ({}, ())
+    pair = "%s:%s" % (username or "", password or "")
+    encoded = base64.b64encode(pair.encode("utf-8")).decode("ascii")
+    return base_url, ({"Authorization": "Basic " + encoded}, tuple(one for one in (password, pair, encoded) if one))

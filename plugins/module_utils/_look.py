@@ -31,15 +31,31 @@ def closer(ollama, found, wanted):
     made = [one for one in wanted if one.recipe and not one.recipe.of_files and one.name in held and one.recipe.base in held]
     running = ollama.running() if memory_matters(wanted) else []
     names = {one.name for one in made} | {one.recipe.base for one in made}
-    if running:
-        # Names and digests decide for most; weights only for a model that is not listed itself.
-        plain = _memory.Running(running)
-        unclear = [one.name for one in wanted if one.state in _memory.STATES and one.name in held and not plain.entry(held[one.name])]
-        names |= set(unclear) | ({ModelName.parse(one["name"]) for one in running} if unclear else set())
+    # Names and digests decide for most; weights only for a model that is not listed itself, and where
+    # one is to be loaded and another not, or not for ever.
+    plain = _memory.Running(running)
+    touched = [one for one in wanted if one.state in _memory.STATES]
+    mixed = len({(one.state, _memory.is_forever(one.keep_alive)) for one in touched}) > 1
+    unclear = [one for one in touched if running and (one.recipe or not (
+        one.name in held and one.digest in ("", held[one.name].digest) and plain.entry(one.name, {held[one.name].digest})))]
+    names |= {root for root in (_root(one, wanted) for one in (touched if mixed else unclear)) if root in held}
+    if unclear:
+        # A model that was pulled anew runs with its old weights until it is loaded again; one that was made anew has the same ones.
+        made_here = {one.name for one in wanted if one.recipe}
+        runs = [(ModelName.parse(one["name"]), one.get("digest")) for one in running]
+        names |= {name for name, digest in runs if name in held and (held[name].digest == digest or name in made_here)}
     shown = _shown(ollama, {name: held[name].name.short if name in held else name.short for name in names})
     differences = {one.name.key: _recipe.differences(one.recipe, shown[one.name], shown[one.recipe.base]) for one in made}
     weights = {name.key: _recipe.weights(said) for name, said in shown.items()}
     return differences, _memory.Running(running, weights) if memory_matters(wanted) else ()
+
+
+def _root(one, wanted):
+    """The ModelName of the model whose weights a declared one has."""
+    declared = {other.name: other for other in wanted}
+    while one.recipe and one.recipe.shares_weights:
+        one = declared[one.recipe.base]
+    return one.name
 
 
 def differs(ollama, action):

@@ -28,16 +28,12 @@ class Running:
         self.entries = entries
         self.weights = weights or {}
 
-    def entry(self, found):
-        """The entry (dict) by which a model (_plan.Found) is loaded, or None."""
-        for one in self.entries:
-            if one.get("digest") == found.digest or ModelName.parse(one["name"]) == found.name:
-                return one
-        mine = self.weights.get(found.name.key)
-        for one in self.entries:
-            if mine and self.weights.get(ModelName.parse(one["name"]).key) == mine:
-                return one
-        return None
+    def entry(self, name, digests, weights=""):
+        """The entry (dict) by which a model is loaded, or None. name: ModelName or None. digests: set of str. weights: "sha256:hex" or ""."""
+        # After a pull the old content of a model may run beside the new one, both under its name.
+        ways = (lambda one: one.get("digest") in digests, lambda one: ModelName.parse(one["name"]) == name,
+                lambda one: weights and self.weights.get(ModelName.parse(one["name"]).key) == weights)
+        return next((one for fits in ways for one in self.entries if fits(one)), None)
 
 
 def keep_alive(name, state, item):
@@ -62,14 +58,47 @@ def is_forever(value):
     return str(value).startswith("-")
 
 
-def decide(wanted, found, running):
-    """load, unload or None for a declared model (_plan.Wanted), found (_plan.Found, or None if it is not there yet)."""
-    entry = running.entry(found) if found else None
+def decide(wanted, entry, anew=False):
+    """load, unload or None for a declared model (_plan.Wanted) that is loaded by `entry` (see Running.entry), or not (None). anew: its
+    content changes."""
     if wanted.state == "unloaded":
         return "unload" if entry else None
-    if entry and (not is_forever(wanted.keep_alive) or _until(entry) >= _NEVER):
+    if entry and not anew and (not is_forever(wanted.keep_alive) or _until(entry) >= _NEVER):
         return None
     return "load"
+
+
+def refuse_loaded_and_not(actions):
+    """Raises LocalModelsError where of two models with the same weights one has to be loaded and the other one not, as far as the
+    weights are known. actions: list of _plan.Action."""
+    first = {}
+    for action in actions:
+        if action.wanted.state in STATES:
+            other = first.setdefault(action.weights, action)
+            if other.wanted.state != action.wanted.state:
+                raise LocalModelsError("%s is declared %s and %s %s, and both have the same weights"
+                                       % (other.shown, other.wanted.state, action.shown, action.wanted.state),
+                                       "Declare both alike, or one of them present; nothing was changed")
+
+
+def load_again(actions):
+    """What has to stay loaded is loaded again where something else changes that: a model by whose name it is loaded goes, or gets
+    another content, after which nobody could tell what runs by that name; a model is unloaded that has the same weights now and others
+    later; or the same weights are loaded for a shorter time.
+    actions: list of _plan.Action, of which `memory` is set."""
+    moving = {action.name for action in actions if action.deletes or action.changes}
+    unloaded = [action.entry for action in actions if action.memory == "unload"]
+    for action in actions:
+        if action.wanted.state == "loaded" and action.entry:
+            name = ModelName.parse(action.entry["name"])
+            if name in moving and name != action.name:
+                action.memory, action.unload_first = "load", True
+            elif action.entry in unloaded:
+                action.memory = "load"
+    shortened = {action.weights for action in actions if action.memory == "load" and not is_forever(action.wanted.keep_alive)}
+    for action in actions:
+        if action.wanted.state == "loaded" and is_forever(action.wanted.keep_alive) and action.weights in shortened:
+            action.memory = "load"
 
 
 def _until(entry):

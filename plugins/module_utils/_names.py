@@ -16,6 +16,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
+HUGGING_FACE = ("hf.co", "huggingface.co")  # one registry; Ollama keeps what comes by the one and by the other as two models
 
 _PARTS = (
     # part, longest, pattern, what the pattern says in words
@@ -105,6 +106,17 @@ class ModelName:
         return "ModelName(%r)" % self.full
 
 
+def is_hugging_face(name):
+    """Whether a model (ModelName) comes from Hugging Face, whose tags are quantizations and whose registry has two host names."""
+    return name.host.lower() in HUGGING_FACE
+
+
+def other_tags(name, others):
+    """Those of `others` (iterable of ModelName) that are the model of `name` (ModelName) under another tag."""
+    mine = name.key.rpartition(":")[0]
+    return [one for one in others if one != name and one.key.rpartition(":")[0] == mine]
+
+
 def same(one, other):
     """Whether two spellings (str) name one model. Raises LocalModelsError where one of them is no name."""
     return ModelName.parse(one) == ModelName.parse(other)
@@ -138,7 +150,9 @@ def _refuse_what_ollama_never_takes(text, bare):
     if not bare:
         raise _no_name(text, "it is empty", "Write a name such as qwen2.5:0.5b")
     if "@" in bare:
-        raise _no_name(text, "Ollama takes no digest in a name", "Name a tag, such as model:tag, and leave out what follows @")
+        name, dummy, digest = bare.partition("@")
+        raise _no_name(text, "Ollama takes no digest in a name",
+                       "To pin a model write a map: {name: %s, digest: \"%s\"}" % (name or "model:tag", digest or "64 hex digits"))
     if any(character.isspace() for character in bare):
         raise _no_name(text, "it has a blank inside", "Write one model per list item")
     scheme, separator, dummy = bare.partition("://")

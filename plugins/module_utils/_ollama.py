@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _pull, _pull_causes
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _load_causes, _pull, _pull_causes
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import BUSY, LocalModelsError, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import NETWORK_ERRORS, Answer
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
@@ -145,6 +145,11 @@ class Ollama:
         answer = self.client.request("POST", "/api/generate", dict(asked, stream=False), timeout=_LOADING)
         if answer.status == 400 and "does not support generate" in (_error_in(answer) or ""):
             answer = self.client.request("POST", "/api/embed", asked, timeout=_LOADING)
+        said = _error_in(answer)
+        cause, mend = _load_causes.cause_of(said or "")
+        if cause:
+            raise self.client.refused(answer, "%s could not be loaded: %s (Ollama said: \"%s\")" % (
+                name, cause, " ".join(scrub(said, self.client.secrets).split())[:200]), mend)
         self._json(answer)
 
     def unload(self, name):
@@ -189,7 +194,13 @@ class Ollama:
                 answer, "", "An Ollama that listens on loopback only takes requests for localhost or an address: use one in the"
                             " URL, or let the proxy before it send Host: localhost:11434")
         if answer.status in (401, 407):
-            return self.client.refused(answer, None, "Something before Ollama asks for credentials, which Ollama itself never does")
+            return self.client.refused(answer, None, "Something before Ollama asks for credentials, which Ollama itself never does: give them"
+                                                     " with url_username and url_password, or with headers")
+        if answer.status == 400 and "SSL certificate" in answer.text:
+            return self.client.refused(answer, "a client certificate is missing or not accepted", "Give it with client_cert and client_key")
+        if 300 <= answer.status < 400:
+            return self.client.refused(answer, "it is elsewhere, at %s" % scrub(answer.headers.get("location", "no address")),
+                                       "Use the address of Ollama itself, or of the proxy before it, with https:// if that is what it wants")
         if answer.status in BUSY:
             return self.client.refused(answer, None, "Something before Ollama is too busy, or does not reach it: look at the log of that"
                                                      " proxy, and whether Ollama runs")

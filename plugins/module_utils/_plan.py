@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import difflib
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _memory, _recipe
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _memory, _pin, _recipe
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName, suggest
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
 
 STATES = ("present", "absent", "latest", "loaded", "unloaded")
 # What concerns a model on its server. An item may hold more: the list is shared with the roles that configure FastGPT.
-KEYS = ("name", "state", "insecure", "keep_alive") + _recipe.KEYS
+KEYS = ("name", "state", "insecure", "keep_alive", "digest") + _recipe.KEYS
 SHARED_KEYS = ("default_for", "display_name", "context", "max_response", "vision", "tools", "reasoning", "type")
 
 
 class Wanted:
     """One declared model: `name` (ModelName), `state` (one of STATES), `insecure` (bool: its registry speaks plain HTTP), `recipe`
-    (_recipe.Recipe, or None for a model that is pulled), `keep_alive` (as Ollama takes it; for the state loaded)."""
+    (_recipe.Recipe, or None for a model that is pulled), `keep_alive` (as Ollama takes it; for the state loaded), `digest` (64 hex digits
+    of the one content that will do, or ""), `used` (bool: FastGPT asks it as one of its defaults)."""
 
-    def __init__(self, name, state="present", insecure=False, recipe=None, keep_alive=_memory.FOREVER):
+    def __init__(self, name, state="present", insecure=False, recipe=None, keep_alive=_memory.FOREVER, digest="", used=False):
         self.name = name
         self.state = state
         self.insecure = insecure
         self.recipe = recipe if state != "absent" else None
         self.keep_alive = keep_alive
+        self.digest = digest
+        self.used = used
 
 
 class Found:
@@ -47,7 +50,9 @@ class Action:
     as declared), or recheck (whether it is as declared is only known after its base was asked for, or when it is made again). `before`, `after`:
     digest (str) or None where there is no model; `after` is "unknown" where nobody knows before. `size`: bytes of the model
     where known, else None; of a prune: bytes that get free. `differs`: list of (key, is, should be) of a recreate.
-    `memory`: None, load, or unload, after the rest.
+    `memory`: None, load, or unload, after the rest; `unload_first` (bool): it is loaded by a name that goes. `entry`: by which it is
+    loaded now (see _memory.Running), or None. `weights`: what models that are loaded together have in common: the digest of the weights
+    when all is done, or a name where nobody asked for that.
     """
 
     def __init__(self, wanted, verb, found=None, after=None, size=None):
@@ -60,7 +65,8 @@ class Action:
         self.after = after
         self.size = size
         self.differs = []
-        self.memory = None
+        self.memory, self.entry, self.weights = None, None, ""
+        self.unload_first = False
 
     @property
     def pulls(self):
@@ -88,7 +94,7 @@ class Action:
             "delete": "Delete %s",
             "prune": "Delete %s, which is not declared" + amount,
             "pull": "Pull %s" + amount,
-            "update": "Pull the newer %s" + amount,
+            "update": ("Pull %s with the declared digest" if self.wanted.digest else "Pull the newer %s") + amount,
             "ask": "Ask the registry for a newer %s",
             "create": "Create %s" + base + amount,
             "recreate": "Create %s anew" + base + amount + (", not as declared: %s" % ", ".join(one[0] for one in self.differs) if self.differs else ""),
@@ -110,7 +116,8 @@ def read_wanted(items, insecure=False):
     for item in items:
         one = _read_item(item, insecure)
         other = wanted.setdefault(one.name.key, one)
-        for what in ("state", "insecure", "recipe", "keep_alive"):
+        other.used = other.used or one.used
+        for what in ("state", "insecure", "recipe", "keep_alive", "digest"):
             if getattr(one, what) != getattr(other, what):
                 raise LocalModelsError(
                     "%s is declared twice, with %s %s and with %s %s"
@@ -150,7 +157,7 @@ def _refuse_loaded_and_not(wanted):
     first = {}
     for one in wanted.values():
         root = one
-        while root.recipe and root.recipe.base and not root.recipe.quantize:
+        while root.recipe and root.recipe.shares_weights:
             root = wanted[root.recipe.base.key]
         other = first.setdefault(root.name.key, one) if one.state in _memory.STATES else one
         if other.state != one.state:
@@ -172,7 +179,7 @@ def _read_item(item, insecure):
     if state not in STATES:
         raise LocalModelsError("%s has the state %r, which is unknown" % (name.short, state), "Choose one of %s" % ", ".join(STATES))
     return Wanted(name, state, _boolean(name, "insecure", item.get("insecure", insecure)), _recipe.read(name, item),
-                  _memory.keep_alive(name, state, item))
+                  _memory.keep_alive(name, state, item), _pin.read(name, state, item), bool(item.get("default_for")))
 
 
 def _refuse_misspelt_keys(item):
@@ -211,13 +218,27 @@ def plan(found, wanted, manifests=None, differences=None, running=()):
             action = _decide_made(one, there, base, (differences or {}).get(one.name.key, ()))
         else:
             action = _decide(one, there, manifests.get(one.name.key))
-        if one.state in _memory.STATES and running != ():
-            # What is made or pulled anew has to be loaded anew; what is unloaded goes by what is loaded now.
-            now = None if action.changes and one.state == "loaded" else there
-            action.memory = _memory.decide(one, now, running)
+        if running != ():
+            _decide_memory(action, there, manifests.get(one.name.key), actions, running)
         actions[one.name.key] = action
     actions = list(actions.values())
     return [a for a in actions if a.verb == "delete"] + [a for a in actions if a.verb != "delete"]
+
+
+def _decide_memory(action, found, manifest, before, running):
+    """Sets memory, entry and weights of an Action. before: {ModelName.key: Action} of its base. What comes anew has to be loaded anew; what
+    has to be unloaded may run by its old content, or, before it is here, by another name of its new one."""
+    wanted, now = action.wanted, running.weights.get(action.name.key, "")
+    if wanted.recipe and wanted.recipe.shares_weights:
+        action.weights = before[wanted.recipe.base.key].weights
+    else:
+        action.weights = (manifest.weights if action.pulls and manifest else now) or action.name.key
+    if wanted.state not in _memory.STATES:
+        return
+    action.entry = running.entry(found.name, {found.digest}, now) if found else None
+    if action.changes and (wanted.state == "loaded" or not action.entry):
+        action.entry = running.entry(None, manifest.digests if manifest else (), action.weights)
+    action.memory = _memory.decide(wanted, action.entry, action.changes)
 
 
 def _decide(wanted, found, manifest):
@@ -227,7 +248,11 @@ def _decide(wanted, found, manifest):
     coming = manifest.digest if manifest else "unknown"
     if not found:
         return Action(wanted, "pull", None, coming, size)
-    if wanted.state != "latest" or (manifest and manifest.is_the_same(found)):
+    if wanted.digest:
+        right = _pin.holds(wanted.digest, found, manifest)
+    else:
+        right = wanted.state != "latest" or (manifest and manifest.is_the_same(found))
+    if right:
         return Action(wanted, "none", found, found.digest, found.size)
     return Action(wanted, "update" if manifest else "ask", found, coming, size)
 
@@ -252,25 +277,11 @@ def to_ask_for(found, wanted):
         there = held.get(one.name.key)
         if one.recipe or one.state == "absent":
             continue
-        if one.state == "latest" and there:
-            asked.append(Wanted(there.name, one.state, one.insecure))
+        if there and (one.state == "latest" or one.digest and one.digest != there.digest):
+            asked.append(Wanted(there.name, one.state, one.insecure, digest=one.digest))
         elif not there:
             asked.append(one)
     return asked
-
-
-def unknown_model(name, found, wanted):
-    """The LocalModelsError for a model (ModelName) that the registry does not have; with the name that was probably meant."""
-    others = [one.name.short for one in wanted if one.name != name] + [one.name.short for one in found]
-    meant = suggest(name.short, others)
-    if name.full != name.key:
-        mend = "Registries tell upper from lower case: try %s" % ModelName.parse(name.key).short
-    elif meant:
-        mend = "Probably %s is meant" % meant
-    else:
-        mend = "Correct the name or its tag"
-    where = name.host if name.namespace.lower() == "library" else "%s/%s" % (name.host, name.namespace)
-    return LocalModelsError("%s has no model %s:%s" % (where, name.model, name.tag), mend)
 
 
 def apply(found, actions):

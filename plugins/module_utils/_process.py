@@ -53,6 +53,29 @@ class Process:
         """Its short name; the command line is not shown to anybody, for it may hold passwords."""
         return (self._read("comm") or "").strip()
 
+    def command(self):
+        """Its command line (list of str), for us to recognize it; never for people."""
+        return [word for word in (self._read("cmdline") or "").split("\0") if word]
+
+    def cgroups(self):
+        """The control groups it is in (cgroups(7)): {controllers (str), "" for version 2: path (str)}."""
+        rows = [line.split(":", 2) for line in (self._read("cgroup") or "").splitlines()]
+        return {row[1]: row[2] for row in rows if len(row) == 3}
+
+    def other_network(self):
+        """Whether it lives in another network namespace, as in a container; None where that may not be looked at."""
+        return self._elsewhere("net")
+
+    def other_files(self):
+        """Whether it sees other file systems than we do, likewise."""
+        return self._elsewhere("mnt")
+
+    def _elsewhere(self, kind):
+        try:
+            return os.readlink(os.path.join(self._folder, "ns", kind)) != os.readlink(os.path.join(self.root, "self", "ns", kind))
+        except OSError:
+            return None
+
     def unit(self):
         """The systemd service it belongs to, such as nginx.service, or ""."""
         match = re.search(r"/([^/\n]+\.service)(?:/|$)", self._read("cgroup") or "", re.MULTILINE)

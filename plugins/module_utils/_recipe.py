@@ -49,6 +49,11 @@ class Recipe:
         """Whether Ollama makes new weights or takes an adapter: what it shows then does not tell what the model was made from."""
         return bool(self.path or self.adapter or self.quantize)
 
+    @property
+    def shares_weights(self):
+        """Whether what is loaded of it are the weights of its base."""
+        return bool(self.base and not self.quantize)
+
     def __eq__(self, other):
         return isinstance(other, Recipe) and vars(self) == vars(other)
 

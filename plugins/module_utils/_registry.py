@@ -20,7 +20,8 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import C
 
 # Without it the registry sends another form of the manifest, whose digest is not the model's.
 ACCEPT = "application/vnd.docker.distribution.manifest.v2+json"
-AT_ONCE = 8
+AT_ONCE = 32  # threads that wait; a list is rarely longer, so all of it is asked at once
+WEIGHTS = "application/vnd.ollama.image.model"
 TRIES = 3
 LONGEST_PAUSE = 10  # seconds, between two tries
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -40,7 +41,8 @@ class Unreadable(LocalModelsError):
 
 class Manifest:
     """What a model consists of: `digest` (hex, as the server will show it), `blobs` ({"sha256:hex": bytes}), `size` (bytes),
-    `raw` (bytes)."""
+    `weights` ("sha256:hex" of the layer that is loaded, "" where there is no single one), `layers` (list of (media type, bytes)), `raw`
+    (bytes)."""
 
     def __init__(self, raw, header_digest=""):
         """raw: the manifest's bytes. Raises ValueError where they are no manifest of a model."""
@@ -50,9 +52,13 @@ class Manifest:
         blobs = (parsed.get("layers") or []) + [parsed["config"]]
         self.blobs = {blob["digest"]: int(blob["size"]) for blob in blobs}
         self.size = sum(int(blob["size"]) for blob in blobs)
-        self.digest = hashlib.sha256(raw).hexdigest()
-        # Servers before 0.19 wrote the manifest anew in Go's order, so their digest of the same model is another one.
-        self.digests = {self.digest, _go_digest(parsed), header_digest.rpartition(":")[2]} - {""}
+        self.layers = [(blob.get("mediaType", ""), int(blob["size"])) for blob in parsed.get("layers") or []]
+        self.weights = next((blob["digest"] for blob in blobs if blob.get("mediaType") == WEIGHTS), "")
+        self.digest = _sha256(raw)
+        # Servers before 0.19 wrote the manifest anew in Go's order, so their digest of the same model is another one. A model that was
+        # made on this server and then pushed lies here with a line end behind it, which the push leaves out.
+        written = _as_go_writes(parsed)
+        self.digests = {self.digest, _sha256(written), _sha256(written + b"\n"), header_digest.rpartition(":")[2]} - {""}
 
     def is_the_same(self, found):
         """Whether `found` (with .digest and, where its manifest could be read, .blobs) is this model."""
@@ -103,7 +109,7 @@ def read_all(wanted, version="", timeout=10):
         except LocalModelsError as problem:
             return problem
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(max(1, min(AT_ONCE, len(wanted)))) as pool:
         answers = dict(zip([item.name.key for item in wanted], pool.map(one, wanted)))
     problems = {key: answer for key, answer in answers.items() if isinstance(answer, LocalModelsError)}
     return {key: answer for key, answer in answers.items() if key not in problems}, problems
@@ -121,8 +127,12 @@ def _get(url, headers, timeout):
     return answer
 
 
-def _go_digest(parsed):
-    """sha256 of the manifest as Go's encoder writes it: compact, fields in the order of Ollama's structs."""
+def _sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def _as_go_writes(parsed):
+    """The manifest (bytes) as Go's encoder writes it: compact, fields in the order of Ollama's structs."""
     def blob(one):
         ordered = {key: one[key] for key in ("mediaType", "digest", "size") if key in one}
         ordered.update({key: one[key] for key in ("from", "name") if one.get(key)})
@@ -130,5 +140,4 @@ def _go_digest(parsed):
 
     ordered = {"schemaVersion": parsed.get("schemaVersion", 0), "mediaType": parsed.get("mediaType", ""),
                "config": blob(parsed["config"]), "layers": [blob(one) for one in parsed.get("layers") or []]}
-    text = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode("utf-8")

@@ -82,7 +82,8 @@ def _action_name(outcome, after):
 def _sentence(entry, action, check):
     if check or entry["action"] in ("ask", "recheck"):
         return action.sentence()
-    done = {"delete": "Deleted %s", "prune": "Deleted %s, which is not declared", "pull": "Pulled %s", "update": "Pulled the newer %s",
+    done = {"delete": "Deleted %s", "prune": "Deleted %s, which is not declared", "pull": "Pulled %s",
+            "update": "Pulled %s with the declared digest" if action.wanted.digest else "Pulled the newer %s",
             "create": "Created %s", "recreate": "Created %s anew"}[entry["action"]] % entry["name"]
     if entry["bytes"]:
         done += ", %s" % size_text(entry["bytes"])

@@ -13,12 +13,10 @@ import json
 import os
 import shutil
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _address, _machine
 
 # Service user of a release, volume `ollama` of a container, login user.
 USUAL_PLACES = ("/usr/share/ollama/.ollama/models", "/var/lib/docker/volumes/ollama/_data/models", "~/.ollama/models")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Store:
@@ -79,19 +77,6 @@ class Store:
             place = os.path.dirname(place)
         return shutil.disk_usage(place).free
 
-    def fits(self, manifests, more=0):
-        """Whether the models (list of Manifest) and `more` bytes fit on the disk together."""
-        return self.missing(manifests) + more <= self.free()
-
-    def refuse_if_too_small(self, manifests, more=0):
-        """Raises LocalModelsError if the models (list of Manifest) and `more` bytes do not fit on the disk together."""
-        missing, free = self.missing(manifests) + more, self.free()
-        if missing > free:
-            raise LocalModelsError(
-                "The declared models need %s more on the disk of %s, and %s are free: %s are missing"
-                % (size_text(missing), self.path, size_text(free), size_text(missing - free)),
-                "Free that much, move the store to a larger disk, or declare fewer or smaller models; nothing was changed")
-
 
 def find(url_host, found, places=USUAL_PLACES):
     """The Store of the server at `url_host` (str) among the usual places, or None.
@@ -99,7 +84,7 @@ def find(url_host, found, places=USUAL_PLACES):
     One host can hold two stores (a service's and a login user's), so only a place that knows every model of the server
     (found: list of _plan.Found) is its store.
     """
-    if url_host not in LOOPBACK:
+    if not _address.is_here(url_host or ""):
         return None
     fitting = []
     for place in dict.fromkeys(os.path.expanduser(place) for place in places):
@@ -111,6 +96,16 @@ def find(url_host, found, places=USUAL_PLACES):
         if there and all(store.blobs_of(one.name) is not None for one in found):
             fitting.append(store)
     return fitting[0] if len(fitting) == 1 else None
+
+
+def of_process(url, found):
+    """The Store that the process of the server at `url` (str) names, if it is one that knows every model of the server, or None."""
+    path = _machine.store_path(url)
+    try:
+        fits = path and os.path.isdir(path) and all(Store(path).blobs_of(one.name) is not None for one in found)
+    except OSError:
+        return None
+    return Store(path) if fits else None
 
 
 def elsewhere(name, store, places=USUAL_PLACES):

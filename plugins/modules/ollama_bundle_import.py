@@ -164,8 +164,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_import, _plan, _store
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker, runner
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_from
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_settings import parse_version
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._release import Release, read_checksum
 
@@ -202,7 +202,7 @@ def run(module, results):
     bundle = bundle_of(params)
     release = release_of(module, bundle) if params["version"] else None
     images = _bundle_import.Images(Docker(runner(module)), bundle, params["images"], params["scratch_dir"]) if params["images"] else None
-    ollama = ollama_from(params)
+    ollama = ollama_for(module)
     models = found = None
     if params["models"]:
         found, models = models_of(module, ollama, bundle)
@@ -273,7 +273,7 @@ def fill(module, results, models, found):
     results["models"] = models.report()
     if module._diff:
         done = [step for step in models.todo if step not in models.problems]
-        results["diff"] = _plan.diff(found, _plan.apply(found, done), [step.wanted for step in models.steps], module.params["url"])
+        results["diff"] = _plan.diff(found, _plan.apply(found, done), [step.wanted for step in models.steps], scrub(module.params["url"]))
 
 
 if __name__ == "__main__":

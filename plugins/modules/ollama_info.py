@@ -13,6 +13,7 @@ short_description: What an Ollama server holds and runs
 version_added: 0.1.0
 description:
   - Reads the version of an Ollama server, its models with what they can do, and which of them are loaded.
+  - Where it runs on the host that runs the module, also the memory it may use and the limits it works with, which its API does not tell.
 author:
   - localmodels contributors (@localmodels)
 extends_documentation_fragment:
@@ -62,6 +63,14 @@ EXAMPLES = r"""
     dest: ./models-of-today.yml
     mode: "0644"
   delegate_to: localhost
+
+- name: Show how much of its video memory is taken, and until when
+  ansible.builtin.debug:
+    msg: "{{ ollama.running | community.general.json_query('[].{name: name, vram: size_vram, until: expires_at}') }}"
+
+- name: Fail early if FastGPT would be promised more than the server gives
+  ansible.builtin.assert:
+    that: ollama.limits.context_length is none or ollama.limits.context_length >= 16384
 
 - name: Read one model
   localmodels.fastgpt.ollama_info:
@@ -157,6 +166,58 @@ running:
     context_length:
       description: Tokens of context it is loaded with.
       type: int
+memory:
+  description: The memory that the server may use. Null if it runs on another machine, or nobody could tell which process it is.
+  returned: success
+  type: dict
+  contains:
+    ram:
+      description: Bytes of main memory, or the limit of the container or service that Ollama runs in.
+      type: int
+      sample: 33554432000
+    limited:
+      description: Whether RV(memory.ram) is such a limit.
+      type: bool
+    swap:
+      description: Bytes of swap.
+      type: int
+    vram:
+      description: Bytes of the GPUs' own memory. Null if there is a GPU of which nobody says how much it has.
+      type: int
+    gpus:
+      description: How many GPUs have memory of their own. Null likewise.
+      type: int
+limits:
+  description:
+    - What the server works with, from the environment of its process and its defaults. Each is null if it runs on another machine, or if
+      the user who runs the module may not look at the process.
+    - A context length that depends on video memory is null if that is unknown; RV(running[].context_length) is always what is really given.
+  returned: success
+  type: dict
+  contains:
+    num_parallel:
+      description: Requests that one model answers at the same time.
+      type: int
+    max_queue:
+      description: Requests that may wait before it answers that it is busy.
+      type: int
+    context_length:
+      description: Tokens of context where neither a request nor the model says.
+      type: int
+    max_loaded_models:
+      description: Models that may be loaded at the same time.
+      type: int
+    keep_alive:
+      description: How long a model stays loaded after its last request.
+      type: str
+      sample: 5m
+    load_timeout:
+      description: How long a load may stand still.
+      type: str
+    kv_cache_type:
+      description: How the context is kept in memory.
+      type: str
+      sample: f16
 missing:
   description: Names of O(models) that the server does not hold.
   returned: success
@@ -166,9 +227,11 @@ missing:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _machine
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_facts import read
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_from
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
 
 
 def main():
@@ -181,10 +244,12 @@ def main():
         supports_check_mode=True,
     )
     try:
-        facts = read(ollama_from(module.params), module.params["models"], module.params["details"])
+        ollama = ollama_for(module)
+        facts = read(ollama, module.params["models"], module.params["details"])
     except LocalModelsError as problem:
         module.fail_json(msg=str(problem))
-    module.exit_json(changed=False, **facts)
+    memory, limits = _machine.below(ollama.client.base_url, runner(module))
+    module.exit_json(changed=False, memory=memory and vars(memory), limits=limits, **facts)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ options:
       - The models, each a name or a map.
       - A name has the form C([host/][namespace/]model[:tag]). V(qwen2.5), V(qwen2.5:latest) and
         V(registry.ollama.ai/library/qwen2.5:latest) are the same model, whatever the case.
-      - Known keys of a map are C(name) (needed), C(state), C(insecure), C(keep_alive), and those of a model that is made from another one.
+      - Known keys of a map are C(name) (needed), C(state), C(insecure), C(keep_alive), C(digest), and those of a model that is made from another one.
         Other keys are left alone, for the list is shared with the roles that configure FastGPT.
       - C(state) is V(present) (the default), V(absent), V(latest), which pulls again only if the registry has another model
         under this name, V(loaded) or V(unloaded). The last two are V(present) as well.
@@ -58,6 +58,8 @@ options:
         The default V(-1) is for ever. A model that is in memory for a shorter time than for ever is loaded again if C(keep_alive) is
         for ever; other times count from the last use of a model, and are not compared. Models with the same weights share what is loaded,
         so loading or unloading one of them does it to the others too.
+      - C(digest) pins a model to one content, by the digest that M(localmodels.fastgpt.ollama_info) shows. Ollama takes none in a name, so
+        the registry is asked before the first byte whether it still has this content, and the server after the pull.
       - C(insecure) says that the registry of this model speaks plain HTTP.
       - C(from) names a model that this one is made from, which is declared with it, and comes first. Or it is the absolute path of a GGUF
         file or of a folder of safetensors (with C(config.json)), as the host sees it that runs the module. Of a GGUF file in parts
@@ -108,8 +110,17 @@ options:
     description:
       - The folder where the server keeps its models, as the host that runs the module sees it.
       - It is only read, to find out what is there already and how much space is free.
-      - If not set, the usual places are looked at. What is not found is not checked, and a warning says so.
+      - If not set, the usual places are looked at, and the one that the process of the server names. What is not found is not checked.
     type: path
+  capacity:
+    description:
+      - V(enforce) fails before the first byte if models do not fit the disk, or are so large that the server could never load them. V(warn)
+        says it and goes on, V(ignore) does not look. What is there already, what models share and what declared deletions free counts.
+      - Memory is looked at if Ollama runs on the host that runs the module; that of the machine, or the limit of Ollama's container or service,
+        with swap and GPUs. A warning says if models that are used by turns (V(loaded), or with C(default_for)) push each other out of it.
+    type: str
+    choices: [enforce, warn, ignore]
+    default: enforce
   parallel:
     description:
       - How many models are pulled at the same time. Models that share a layer that is not there yet are pulled one after the other in
@@ -152,7 +163,7 @@ notes:
     when one of them ends early (ollama issue 17370). Such a pull is tried again like any other that was cut, but it is better to run
     one play at a time for a server.
   - The module runs on the managed host, beside Ollama. To reach a server from somewhere else, such as one on Windows, set O(url) and use
-    C(delegate_to).
+    C(delegate_to). Its disk and memory are not looked at then, and certificates lie on the host that runs the module.
 """
 
 EXAMPLES = r"""
@@ -164,6 +175,7 @@ EXAMPLES = r"""
         state: latest
       - name: llama2
         state: absent
+      - {name: "llama3.2:3b", digest: a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72}  # this content, or a failure
 
 - name: A model comes from a registry in the house that speaks plain HTTP
   localmodels.fastgpt.ollama_models:
@@ -195,15 +207,15 @@ EXAMPLES = r"""
 
 - name: The server holds these models and no others
   localmodels.fastgpt.ollama_models:
-    models:
-      - qwen2.5:0.5b
+    models: [qwen2.5:0.5b]
     exclusive: true
-    protect:
-      - house-*
+    protect: [house-*]
 
-- name: A server somewhere else holds its models
+- name: A server on Windows, behind a proxy with TLS and a password, holds its models
   localmodels.fastgpt.ollama_models:
-    url: http://192.0.2.10:11434
+    url: https://gpu-win1.example.com
+    url_username: ansible
+    url_password: "{{ vault_ollama_password }}"
     models: "{{ local_models }}"
   delegate_to: localhost
 """
@@ -265,7 +277,6 @@ freed:
     bytes:
       description: Bytes. Layers that models share are counted once, and not at all while a model needs them.
       type: int
-      sample: 397821319
     exact:
       description: >-
         Whether this is exact. If not, the manifests in the model store could not be read (see O(store_path)), and it is the most that can
@@ -279,15 +290,12 @@ pulled:
     bytes:
       description: Bytes that came over the wire; layers that were there already do not count.
       type: int
-      sample: 397821319
     seconds:
       description: From the start of the first pull to the end of the last one.
       type: float
-      sample: 12.3
     bytes_per_second:
       description: The quotient of the two.
       type: int
-      sample: 32343196
 actions:
   description: What was done, or in check mode what would be done, in sentences.
   returned: always
@@ -302,9 +310,10 @@ reachable:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _notes, _plan, _report
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_from
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _capacity, _machine, _notes, _plan, _prepare, _report
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._progress import Progress
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 
@@ -320,6 +329,7 @@ def main():
             protect={"type": "list", "elements": "str", "default": []},
             allow_empty={"type": "bool", "default": False},
             store_path={"type": "path"},
+            capacity={"type": "str", "choices": list(_capacity.MODES), "default": "enforce"},
             parallel={"type": "int", "default": 4},
             retries={"type": "int", "default": 3},
             stall_timeout={"type": "int", "default": 300},
@@ -340,13 +350,14 @@ def run(module, results):
     """Fills `results` (dict) as it goes, so that a failure in between reports what was done until then."""
     params = module.params
     wanted = _plan.read_wanted(params["models"], params["insecure"])
-    ollama = ollama_from(params)
-    exclusive = _apply.Exclusive(params["protect"], params["allow_empty"]) if params["exclusive"] else None
+    ollama = ollama_for(module)
+    exclusive = _prepare.Exclusive(params["protect"], params["allow_empty"]) if params["exclusive"] else None
     if params["parallel"] < 1:
         raise LocalModelsError("parallel is %d, and at least one model has to be pulled at a time" % params["parallel"], "Set it to 1 or more")
     notes = _notes.Notes()
-    prepared = _apply.prepare(ollama, wanted, params["store_path"], assume_empty=module.check_mode,
-                              offline=params["offline"], exclusive=exclusive, notes=notes)
+    prepared = _prepare.prepare(ollama, wanted, params["store_path"], assume_empty=module.check_mode,
+                              offline=params["offline"], exclusive=exclusive, notes=notes, capacity=params["capacity"],
+                              look=lambda: _machine.below(ollama.client.base_url, runner(module)))
     for warning in prepared.warnings:
         module.warn(warning)
     results["reachable"] = prepared.reachable
@@ -385,7 +396,7 @@ def fill(module, results, prepared, outcomes, found):
     pruned = [outcome.action for outcome in outcomes if outcome.action.verb == "prune" and outcome.done]
     results["freed"] = {"bytes": sum(action.size for action in pruned), "exact": prepared.freed_exact}
     if module._diff:
-        results["diff"] = _plan.diff(prepared.found, found, prepared.actions, module.params["url"])
+        results["diff"] = _plan.diff(prepared.found, found, prepared.actions, scrub(module.params["url"]))
 
 
 if __name__ == "__main__":

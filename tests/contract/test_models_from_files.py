@@ -316,12 +316,12 @@ def test_what_is_sent_counts_against_the_disk(host, monkeypatch):
     path = host.gguf(seed=10)
     size = os.path.getsize(path)
     store = os.path.join(host.server.state, "models")
-    monkeypatch.setattr(ollama_models._apply._store.Store, "free", lambda self: size - 1)
+    monkeypatch.setattr(ollama_models._prepare._store.Store, "free", lambda self: size - 1)
     result = host.run({"name": "house", "from": path}, store_path=store)
     need = 1 if host.by_mlx else 3
     assert result["failed"] and not host.writes() and "need %.1f kB more" % (size * need / 1000) in result["msg"], result["msg"]
     # What is there already needs no room.
-    monkeypatch.setattr(ollama_models._apply._store.Store, "free", lambda self: size * 2)
+    monkeypatch.setattr(ollama_models._prepare._store.Store, "free", lambda self: size * 2)
     send(host.server.url, "DELETE", "/api/delete", {}, {"model": "house"})
     if not host.by_mlx:
         file = _files.LocalFile("tiny.gguf", path)

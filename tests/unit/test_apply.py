@@ -9,7 +9,7 @@ import socket
 import threading
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _registry, _report
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _prepare, _registry, _report
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused, Unreachable
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
@@ -83,7 +83,7 @@ class Server:
 
 
 class Manifest:
-    digest, size, blobs = NEW, 100, {"sha256:a": 100}
+    digest, digests, size, blobs, weights, layers = NEW, {NEW}, 100, {"sha256:a": 100}, "", ()
 
     def is_the_same(self, found):
         return found.digest == NEW
@@ -106,7 +106,7 @@ def registry(monkeypatch):
 
 def run(server, models, tmp_path, retries=3, exclusive=None, at_once=1):
     wanted = read_wanted(models)
-    prepared = _apply.prepare(server, wanted, str(tmp_path), exclusive=exclusive)
+    prepared = _prepare.prepare(server, wanted, str(tmp_path), exclusive=exclusive)
     slept = []
     job = _apply.Run(server, prepared, Progress(None, 1), retries, 300, at_once, slept.append)
     job.carry_out()
@@ -140,7 +140,7 @@ def test_everything_at_once_in_the_right_order(registry, tmp_path):
 def test_check_mode_says_what_the_real_run_then_does(registry, tmp_path):
     models = ["new", {"name": "stale", "state": "latest"}, {"name": "old", "state": "absent"}]
     held = {"old:latest": OLD, "stale:latest": OLD}
-    prepared = _apply.prepare(Server(held), read_wanted(models), str(tmp_path))
+    prepared = _prepare.prepare(Server(held), read_wanted(models), str(tmp_path))
     planned = _report.report(*_report.planned(prepared), check=True)
     real = run(Server(held), models, tmp_path)[1]
     assert planned["models"] == real["models"] and planned["changed"] == real["changed"]
@@ -180,7 +180,7 @@ def test_a_disk_too_small_is_found_out_before_the_first_byte(registry, tmp_path)
 def test_a_registry_that_cannot_be_asked_is_a_warning_and_the_pull_decides(registry, tmp_path):
     registry["x:latest"] = _registry.Unreadable("The registry refuses the connection")
     server = Server()
-    prepared = _apply.prepare(server, read_wanted(["x"]), str(tmp_path))
+    prepared = _prepare.prepare(server, read_wanted(["x"]), str(tmp_path))
     assert len(prepared.warnings) == 1 and "The registry refuses the connection" in prepared.warnings[0]
     _apply.Run(server, prepared, Progress(None, 1)).carry_out()
     assert "x:latest" in server.held
@@ -190,7 +190,7 @@ def test_a_registry_that_cannot_be_asked_is_a_warning_and_the_pull_decides(regis
 def test_latest_without_an_answer_of_the_registry_is_decided_by_a_pull(registry, tmp_path, now, action, changed):
     registry["x:latest"] = _registry.Unreadable("no answer")
     server = Server({"x:latest": OLD}, {"x:latest": [now]})
-    prepared = _apply.prepare(server, read_wanted([{"name": "x", "state": "latest"}]), str(tmp_path))
+    prepared = _prepare.prepare(server, read_wanted([{"name": "x", "state": "latest"}]), str(tmp_path))
     check = _report.report(*_report.planned(prepared), check=True)
     assert (check["models"][0]["action"], check["changed"]) == ("ask", False)
     dummy, report, dummy2 = run(server, [{"name": "x", "state": "latest"}], tmp_path)
@@ -304,7 +304,7 @@ def test_models_are_pulled_at_the_same_time_unless_they_share_a_layer(registry, 
 
 def test_all_pulls_together_are_summed_up(registry, tmp_path):
     registry["b:latest"] = type("Manifest", (Manifest,), {"blobs": {"sha256:b": 1}})()
-    prepared = _apply.prepare(Server(), read_wanted(["a", "b"]), str(tmp_path))
+    prepared = _prepare.prepare(Server(), read_wanted(["a", "b"]), str(tmp_path))
     said = []
     progress = Progress(None, 2)
     progress.say = said.append
@@ -356,8 +356,8 @@ def test_only_check_mode_goes_on_where_nothing_listens_yet(registry, tmp_path):
 
     wanted = read_wanted(["x"])
     with pytest.raises(Unreachable):
-        _apply.prepare(Away(), wanted, str(tmp_path))
-    prepared = _apply.prepare(Away(), wanted, str(tmp_path), assume_empty=True)
+        _prepare.prepare(Away(), wanted, str(tmp_path))
+    prepared = _prepare.prepare(Away(), wanted, str(tmp_path), assume_empty=True)
     assert prepared.reachable is False and [a.verb for a in prepared.actions] == ["pull"]
     assert "refuses the connection" in prepared.warnings[0]
 
@@ -369,23 +369,23 @@ def test_a_name_that_does_not_resolve_is_no_fresh_host(registry, tmp_path):
             raise self.client.unreachable(problem) from problem
 
     with pytest.raises(Unreachable):
-        _apply.prepare(Lost(), read_wanted(["x"]), str(tmp_path), assume_empty=True)
+        _prepare.prepare(Lost(), read_wanted(["x"]), str(tmp_path), assume_empty=True)
 
 
 def test_models_that_seem_to_have_vanished_are_told_of(registry, tmp_path, monkeypatch):
-    monkeypatch.setattr(_apply._store, "elsewhere", lambda name, store: "/home/me/.ollama/models")
-    prepared = _apply.prepare(Server(), read_wanted(["x", {"name": "y", "state": "absent"}]), str(tmp_path))
+    monkeypatch.setattr(_prepare._store, "elsewhere", lambda name, store: "/home/me/.ollama/models")
+    prepared = _prepare.prepare(Server(), read_wanted(["x", {"name": "y", "state": "absent"}]), str(tmp_path))
     assert prepared.warnings == ["x:latest is in the model store /home/me/.ollama/models as well, which this server does not use;"
                                  " its own is %s." % tmp_path]
 
 
 def test_offline_no_registry_is_asked(monkeypatch, tmp_path):
-    monkeypatch.setattr(_apply._registry, "read_all", lambda *arguments: pytest.fail("a registry was asked"))
+    monkeypatch.setattr(_prepare._registry, "read_all", lambda *arguments: pytest.fail("a registry was asked"))
     wanted = read_wanted([{"name": "x", "state": "latest"}, {"name": "y", "state": "absent"}])
     server = Server([("x", "a" * 64), ("y", "b" * 64)])
-    prepared = _apply.prepare(server, wanted, str(tmp_path), offline=True)
+    prepared = _prepare.prepare(server, wanted, str(tmp_path), offline=True)
     assert [(action.verb, action.shown) for action in prepared.actions] == [("delete", "y:latest"), ("none", "x:latest")]
     with pytest.raises(LocalModelsError, match="z:latest: not on this server, and no registry may be asked. Import a bundle"):
-        _apply.prepare(server, read_wanted(["x", "z"]), str(tmp_path), offline=True)
-    asked = _apply.prepare(server, read_wanted(["x", "z"]), str(tmp_path), assume_empty=True, offline=True)
+        _prepare.prepare(server, read_wanted(["x", "z"]), str(tmp_path), offline=True)
+    asked = _prepare.prepare(server, read_wanted(["x", "z"]), str(tmp_path), assume_empty=True, offline=True)
     assert [action.shown for action in asked.actions] == ["x:latest"]

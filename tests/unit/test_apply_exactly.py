@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _registry, _report
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _prepare, _registry, _report
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.tests.unit.test_apply import NEW, OLD, Server, by_name, failing, registry, run  # noqa: F401
 
@@ -74,24 +74,24 @@ def test_a_base_of_which_only_a_pull_can_tell_is_pulled_and_then_looked_at(regis
 def test_undeclared_models_go_last_and_are_unloaded_before(registry, tmp_path):
     server = Server({"stray:latest": OLD, "kept:latest": OLD})
     server.loaded.add("stray:latest")
-    report = run(server, ["new"], tmp_path, exclusive=_apply.Exclusive(["kept"]))[1]
+    report = run(server, ["new"], tmp_path, exclusive=_prepare.Exclusive(["kept"]))[1]
     assert server.done == ["list", "pull new:latest", "list", "running", "unload stray:latest", "delete stray:latest", "list"]
     assert report["actions"][-1] == "Deleted stray:latest, which is not declared, 100 B" and by_name(report)["stray:latest"]["action"] == "prune"
-    assert not run(server, ["new"], tmp_path, exclusive=_apply.Exclusive(["kept"]))[1]["changed"]
+    assert not run(server, ["new"], tmp_path, exclusive=_prepare.Exclusive(["kept"]))[1]["changed"]
 
 
 def test_nothing_undeclared_goes_when_something_failed(registry, tmp_path):
     server = Server({"stray:latest": OLD}, {"new:latest": [failing("pull model manifest: 403: denied")]})
-    job, report, dummy = run(server, ["new"], tmp_path, exclusive=_apply.Exclusive())
+    job, report, dummy = run(server, ["new"], tmp_path, exclusive=_prepare.Exclusive())
     assert "stray:latest" in server.held and "which is not declared, was kept" in by_name(report)["stray:latest"]["msg"]
 
 
 def test_an_empty_list_deletes_nothing_unless_that_is_meant(registry, tmp_path):
     server = Server({"stray:latest": OLD})
     with pytest.raises(LocalModelsError):
-        run(server, [], tmp_path, exclusive=_apply.Exclusive())
+        run(server, [], tmp_path, exclusive=_prepare.Exclusive())
     assert server.done == []
-    run(server, [], tmp_path, exclusive=_apply.Exclusive(allow_empty=True))
+    run(server, [], tmp_path, exclusive=_prepare.Exclusive(allow_empty=True))
     assert server.held == {}
 
 

@@ -26,25 +26,29 @@ SHARED = {ModelName.parse("tiny").key: "sha256:w", ModelName.parse("custom").key
 OTHER = {ModelName.parse("tiny").key: "sha256:w", ModelName.parse("custom").key: "sha256:v"}
 
 
+def decide(wanted, found, now):
+    return _memory.decide(wanted, now.entry(found.name, {found.digest}, now.weights.get(found.name.key)) if found else None)
+
+
 @pytest.mark.parametrize("now, loaded", [
     (_memory.Running([]), False), (running(), True), (running("TINY:Latest", "2" * 64), True), (running("copy:latest"), True),
     (running("custom:latest", "3" * 64, weights=SHARED), True), (running("custom:latest", "3" * 64, weights=OTHER), False),
     (running("custom:latest", "3" * 64), False),
 ])
 def test_a_model_is_loaded_under_its_name_its_digest_or_by_its_weights(now, loaded):
-    assert _memory.decide(wanted("loaded"), TINY, now) == (None if loaded else "load")
-    assert _memory.decide(wanted("unloaded"), TINY, now) == ("unload" if loaded else None)
+    assert decide(wanted("loaded"), TINY, now) == (None if loaded else "load")
+    assert decide(wanted("unloaded"), TINY, now) == ("unload" if loaded else None)
 
 
 @pytest.mark.parametrize("keep_alive, until, what", [(-1, FOR_NOW, "load"), ("-1m", FOR_NOW, "load"), (-1, FOR_EVER, None), ("10m", FOR_NOW, None),
                                                      (600, FOR_EVER, None)])
 def test_who_wants_for_ever_gets_it(keep_alive, until, what):
-    assert _memory.decide(wanted("loaded", keep_alive), TINY, running(until=until)) == what
+    assert decide(wanted("loaded", keep_alive), TINY, running(until=until)) == what
 
 
 def test_what_is_not_there_yet_is_loaded_after_it_came_and_never_unloaded():
-    assert _memory.decide(wanted("loaded"), None, running()) == "load"
-    assert _memory.decide(wanted("unloaded"), None, running()) is None
+    assert decide(wanted("loaded"), None, running()) == "load"
+    assert decide(wanted("unloaded"), None, running()) is None
 
 
 @pytest.mark.parametrize("value, read", [(None, -1), (-1, -1), ("-1", -1), ("300", 300), ("10m", "10m"), ("1h30m", "1h30m"), ("1.5h", "1.5h"), ("-1m", "-1m")])

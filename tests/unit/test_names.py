@@ -8,7 +8,7 @@ import string
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName, same, suggest
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName, other_tags, same, suggest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,6 +125,19 @@ def test_any_text_is_a_name_or_is_refused_with_words(text):
 ])
 def test_a_typo_gets_a_suggestion(typo, candidates, meant):
     assert suggest(typo, candidates) == meant
+
+
+def test_whoever_writes_a_digest_into_a_name_is_told_how_to_pin():
+    with pytest.raises(LocalModelsError) as caught:
+        ModelName.parse("tiny:v1@sha256:" + "a" * 64)
+    assert caught.value.mend == 'To pin a model write a map: {name: tiny:v1, digest: "sha256:%s"}' % ("a" * 64)
+
+
+@given(names, tags)
+def test_other_tags_are_those_of_the_same_model(name, tag):
+    other = ModelName(name.host.swapcase(), name.namespace, name.model, tag)
+    assert other_tags(name, [name, other]) == ([other] if tag.lower() != name.tag.lower() else [])
+    assert other_tags(name, [ModelName(name.host, name.namespace, name.model + "x", tag)]) == []
 
 
 def test_a_name_is_never_its_own_suggestion():

@@ -139,9 +139,10 @@ def test_a_pull_is_watched(shown, verb):
     assert action._task.async_val == 0 and action._task.check_mode is False
 
 
-def test_delegated_pulls_name_the_host_that_pulls(shown):
+def test_delegated_pulls_name_both_hosts(shown):
+    """A fleet of servers that are reached from localhost is told apart by the hosts it is done for."""
     run(Action(answer("pull"), answer("pull"), [state(), "\nended\n"], delegate_to="gpu7"))
-    assert shown[0].startswith("gpu7: ")
+    assert shown[0].startswith("gpu1 -> gpu7: ")
 
 
 def test_no_log_shows_nothing(shown):

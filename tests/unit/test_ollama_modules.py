@@ -8,7 +8,7 @@ import hashlib
 import json
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _look, _ollama_facts, _ollama_options
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _look, _machine, _ollama_facts, _ollama_options
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import Refused
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import Ollama
@@ -75,6 +75,18 @@ def test_a_pull_and_its_check(capsys, tmp_path, check):
     assert result["diff"]["before"] == "" and result["diff"]["after"] == "%s %s 100 B\n" % (name, DIGEST[:12])
 
 
+@pytest.mark.parametrize("capacity", ["enforce", "warn", "ignore"])
+def test_a_model_that_can_never_be_loaded(capsys, tmp_path, monkeypatch, capacity):
+    monkeypatch.setattr(_machine, "below", lambda url, run: (_machine.Memory(50), {}) if url == server.url else None)
+    answers = {("GET", "/v2/library/tiny/manifests/v1"): (200, MANIFEST), ("GET", "/api/tags"): tags(), ("GET", "/api/version"): (200, {"version": "0.32.15"})}
+    with serving(answers) as server:
+        name = "%s/library/tiny:v1" % server.host
+        result = call(ollama_models, capsys, check=True, url=server.url, models=[name], insecure=True, store_path=str(tmp_path), capacity=capacity)
+    said = "%s can never be loaded here: its weights alone are 90 B, and this host has 50 B of memory" % name
+    assert (said in result.get("msg", ""), said in str(result.get("warnings"))) == (capacity == "enforce", capacity == "warn")
+    assert bool(result.get("failed")) == (capacity == "enforce")
+
+
 def test_a_failure_tells_what_was_done_before_it(capsys):
     answers = {("GET", "/api/tags"): tags("old:latest"), ("GET", "/api/ps"): (200, {"models": []}), ("DELETE", "/api/delete"): (500, {"error": "disk trouble"})}
     with serving(answers) as server:
@@ -127,6 +139,18 @@ def test_what_a_server_holds_and_runs(capsys):
         "embedding_length": 64, "num_ctx": 1024, "running_context_length": 4096}]
     assert result["local_models"] == ["Tiny:latest"]
     assert result["running"] == [{key: running[key] for key in result["running"][0]}] and len(result["running"][0]) == 6
+
+
+def test_what_its_machine_gives(capsys, monkeypatch):
+    answers = {("GET", "/api/tags"): tags(), ("GET", "/api/ps"): (200, {"models": []}), ("GET", "/api/version"): (200, {"version": "0.32.15"})}
+    with serving(answers) as server:
+        monkeypatch.setattr(_machine, "below", lambda url, run: (_machine.Memory(8, 2, 4, True, 1), {"num_parallel": 1}) if url == server.url else None)
+        result = call(ollama_info, capsys, url=server.url)
+        assert result["memory"] == {"ram": 8, "swap": 2, "vram": 4, "limited": True, "gpus": 1} and result["limits"] == {"num_parallel": 1}
+        monkeypatch.undo()
+        monkeypatch.setattr(_machine, "at", lambda url, root: None)
+        result = call(ollama_info, capsys, url=server.url)
+        assert result["memory"] is None and set(result["limits"].values()) == {None}
 
 
 def test_what_a_server_holds_can_be_declared_and_nothing_changes(capsys, monkeypatch):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import threading
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _registry
@@ -32,6 +33,7 @@ def test_a_manifest_tells_digest_blobs_and_size():
         manifest = _registry.read(name_at(registry.host), insecure=True, version="0.32.15")
         assert manifest.digest == hashlib.sha256(COMPACT).hexdigest()
         assert manifest.size == 2019377376 + 96 + 561
+        assert manifest.weights == "sha256:" + "a" * 64
         assert set(manifest.blobs) == {"sha256:" + letter * 64 for letter in "abc"}
         assert registry.headers[0]["Accept"] == _registry.ACCEPT
         assert registry.headers[0]["User-Agent"].startswith("ollama/0.32.15 (")
@@ -43,7 +45,8 @@ def test_one_model_has_one_identity_however_its_manifest_is_written():
     manifest = _registry.Manifest(spaced, "sha256:" + "d" * 64)
     name = ModelName.parse("tiny")
     assert hashlib.sha256(spaced).hexdigest() != hashlib.sha256(COMPACT).hexdigest()
-    for digest in (hashlib.sha256(spaced).hexdigest(), hashlib.sha256(COMPACT).hexdigest(), "d" * 64):
+    made_here_and_pushed = hashlib.sha256(COMPACT + b"\n").hexdigest()
+    for digest in (hashlib.sha256(spaced).hexdigest(), hashlib.sha256(COMPACT).hexdigest(), "d" * 64, made_here_and_pushed):
         assert manifest.is_the_same(Found(name, digest))
     other = Found(name, "e" * 64)
     assert not manifest.is_the_same(other)
@@ -88,6 +91,23 @@ def test_a_registry_that_is_down_is_no_verdict_about_the_model():
     with pytest.raises(_registry.Unreadable) as caught:
         _registry.read(name_at("127.0.0.1:%d" % port), insecure=True)
     assert "refuses the connection" in caught.value.what
+
+
+def test_a_whole_list_is_asked_for_at_once():
+    """20 models cost as long as the slowest answer: nobody answers before the last one has asked."""
+    together = threading.Barrier(20, timeout=10)
+
+    def answer(handler):
+        together.wait()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(COMPACT)))
+        handler.end_headers()
+        handler.wfile.write(COMPACT)
+
+    with serving({("GET", "/v2/library/m%d/manifests/latest" % number): answer for number in range(20)}) as registry:
+        wanted = read_wanted([{"name": "%s/library/m%d" % (registry.host, number), "insecure": True} for number in range(20)])
+        manifests, problems = _registry.read_all(wanted)
+    assert len(manifests) == 20 and problems == {}
 
 
 def test_many_models_are_asked_for_at_once_and_each_gets_its_own_answer():

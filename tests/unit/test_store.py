@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _store
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found
 
@@ -54,14 +52,6 @@ def test_only_a_layer_that_is_there_as_a_whole_need_not_be_fetched(store):
     assert store.whole([Manifest(a=MB, b=MB), Manifest(b=MB, c=MB)]) == {A}
 
 
-def test_a_disk_that_is_too_small_is_said_with_what_is_missing(store, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 4 * MB))
-    store.refuse_if_too_small([Manifest(a=4 * MB)])
-    with pytest.raises(LocalModelsError) as caught:
-        store.refuse_if_too_small([Manifest(a=3 * MB), Manifest(b=3 * MB)])
-    assert "need 6.0 MB more on the disk of %s, and 4.0 MB are free: 2.0 MB are missing" % store.path in caught.value.what
-
-
 def test_free_space_of_a_store_that_is_not_there_yet_is_that_of_its_disk(tmp_path):
     assert _store.Store(str(tmp_path / "later" / "models")).free() > 0
 
@@ -90,3 +80,10 @@ def test_a_model_in_the_store_of_somebody_else_is_found(tmp_path):
     assert _store.elsewhere(name, own, [own.path, other]) == other
     assert _store.elsewhere(ModelName.parse("tiny:v2"), own, [own.path, other]) == ""
     assert _store.elsewhere(name, _store.Store(other), [own.path, other]) == ""
+
+
+def test_the_store_that_the_process_names_is_one_that_knows_its_models(tmp_path, monkeypatch):
+    monkeypatch.setattr(_store._machine, "store_path", lambda url: str(tmp_path) if url == "http://127.0.0.1:1" else "")
+    assert _store.of_process("http://127.0.0.1:1", []).path == str(tmp_path)
+    assert _store.of_process("http://127.0.0.1:1", [Found(ModelName.parse("tiny"), "0")]) is None, "it names another place than it uses"
+    assert _store.of_process("http://127.0.0.1:2", []) is None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import http.client
 import json
@@ -15,6 +16,8 @@ import time
 
 from ollama_parts import go, names
 from ollama_parts.settings import Failure, Settings, host, listen, prepare
+
+PR_SET_NAME = 15  # prctl(2)
 
 DEFAULT_VERSION = "0.32.15"
 DOWN = "could not connect to ollama server, run 'ollama serve' to start it"
@@ -48,6 +51,7 @@ def main(words, program):
 
 
 def serve(_arguments, _flags, version):
+    ctypes.CDLL(None).prctl(PR_SET_NAME, b"ollama")  # a process of this name is what is looked for below an Ollama
     settings = Settings()
     prepare(settings)
     listener = listen()

@@ -1,0 +1,103 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A server that nobody logs in to (one on Windows), behind TLS, a client certificate and a password: playbook `models` brings it its models from
+the controller. The secrets are in nothing that is printed, at -vvvv."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import start_ollama
+from ansible_collections.localmodels.fastgpt.tests.contract.wire import Server, send
+from ansible_collections.localmodels.fastgpt.tests.unit.gate import standing
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+SERVERS = CHECKOUT / "tests" / "lab" / "servers"
+PASSWORD, TOKEN = "p@ss:w/rd-hidden", "token-hidden"
+SECRETS = ("hidden", "p%40ss", base64.b64encode(("ops:" + PASSWORD).encode()).decode())
+INFO = [{"hosts": "ollama", "gather_facts": False, "tasks": [
+    {"localmodels.fastgpt.ollama_info": {
+        "url": "{{ ollama_models_url.replace('://', '://ops:p%40ss%3Aw%2Frd-hidden@') }}", "ca_path": "{{ ollama_models_ca_path }}",
+        "client_cert": "{{ ollama_models_client_cert }}", "client_key": "{{ ollama_models_client_key }}"},
+     "delegate_to": "localhost", "register": "info"},
+    {"ansible.builtin.assert": {"that": [
+        "info.models | community.general.json_query('[?size > `1000`].name') == [model]",
+        "info | community.general.json_query('models[0].family') is string",
+        "info.models | selectattr('capabilities', 'contains', 'completion') | map(attribute='name') | list is iterable",
+        "info.limits.num_parallel is none and info.memory is none or info.limits.num_parallel == 1",
+        "'info: %s %s' | format(info.version, info.running | length) is match('info: 0[.]')"]}}]}]
+
+
+@pytest.fixture(name="world", scope="module")
+def _world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("remote")
+    registry = Server([sys.executable, str(SERVERS / "registry.py"), "serve", "{state}", "--listen", "127.0.0.1:{port}"],
+                      folder / "registry", ready="/_lab/faults")
+    weights = folder / "weights"
+    weights.write_bytes(os.urandom(9_000_000))
+    subprocess.run([sys.executable, str(SERVERS / "registry.py"), "add", registry.state, "library/slow:latest", str(weights)],
+                   check=True, stdout=subprocess.DEVNULL)
+    registry.start()
+    ollama = start_ollama(folder / "ollama", "0.32.15")
+    send(registry.url, "PUT", "/_lab/faults", {}, [{"path": "/v2/library/slow/blobs/*", "rate": 800_000}])
+    place = folder / "collections" / "ansible_collections" / "localmodels"
+    place.mkdir(parents=True)
+    (place / "fastgpt").symlink_to(CHECKOUT)
+    (folder / "info.yml").write_text(json.dumps(INFO))
+    with standing(folder, ollama.url, "ops", PASSWORD, client_certs=True) as gate:
+        yield folder, gate, "127.0.0.1:%d/library/slow:latest" % registry.port
+    ollama.stop()
+    registry.stop()
+
+
+def play(world, *words, **variables):
+    """(return code, what was printed) of ansible-playbook; no secret is in it."""
+    folder, gate, model = world
+    windows = {"ansible_connection": "winrm", "ansible_host": "192.0.2.1", "ollama_models_delegate_to": "localhost", "ollama_models_url": gate.url,
+               "ollama_models_url_username": "ops", "ollama_models_url_password": PASSWORD, "ollama_models_headers": {"X-Token": TOKEN},
+               "ollama_models_ca_path": gate.ca, "ollama_models_client_cert": gate.cert, "ollama_models_client_key": gate.key,
+               "ollama_models_insecure": True, "ollama_models_retries": 0, "model": model, "local_models": [model]}
+    hosts = {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
+    inventory = {"all": {"hosts": hosts, "children": {"ollama": {"hosts": {"gpu-win1": {**windows, **variables}}}}}}
+    (folder / "inventory.yml").write_text(json.dumps(inventory))
+    done = subprocess.run(
+        [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory.yml", "-vvvv", *words],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(folder / "collections"), "ANSIBLE_HOME": str(folder / "home")})
+    said = done.stdout + done.stderr
+    assert not [secret for secret in SECRETS if secret in said], [line for line in said.splitlines() if any(one in line for one in SECRETS)]
+    assert "module_args" in said, "what Ansible shows at -vvvv was not shown"
+    return done.returncode, said
+
+
+MODELS = "localmodels.fastgpt.models"
+
+
+@pytest.mark.parametrize("wrong, words", [
+    ({"ollama_models_url_password": "wrong-hidden"}, "answered 401"),
+    ({"ollama_models_client_cert": "", "ollama_models_client_key": ""}, "client certificate"),
+    ({"ollama_models_ca_path": ""}, "shows a certificate that is not trusted"),
+    ({"ollama_models_url": "https://ops:hidden@localhost:9"}, "refuses the connection"),
+])
+def test_what_is_wrong_is_named_without_its_secrets(world, wrong, words):
+    code, said = play(world, MODELS, **wrong)
+    assert code == 2 and words in said
+
+
+def test_models_come_to_a_server_nobody_logs_in_to(world):
+    code, said = play(world, MODELS, "--check", "--diff")
+    assert code == 0 and "changed=1" in said and "slow:latest" in said
+    code, said = play(world, MODELS, "--diff")
+    assert code == 0 and "changed=1" in said, said
+    assert re.search(r"(?m)^gpu-win1 -> localhost: \S+slow:latest, \d+ %, ", said), said
+    code, said = play(world, MODELS)
+    assert code == 0 and "changed=0" in said
+    code, said = play(world, "info.yml")
+    assert code == 0, said
