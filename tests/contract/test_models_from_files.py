@@ -329,3 +329,16 @@ def test_what_is_sent_counts_against_the_disk(host, monkeypatch):
             Ollama(_http.Client(host.server.url, "Ollama")).put_blob(_files.digest(file), content, size, 30)
     assert host.actions({"name": "house", "from": path}, store_path=store) == {"house": "create"}
 
+
+
+@pytest.mark.skipif(bool(REAL), reason="a real disk cannot be filled, nor a real server cut, by a switch")
+@pytest.mark.parametrize("fault, said", [({"disk_full": 100000}, "no space left on device"), ({"cut_upload": 100000}, "closed the connection")])
+def test_a_disk_that_fills_and_a_line_that_breaks_in_mid_upload(host, fault, said):
+    model = {"name": "house", "from": host.gguf(seed=11 + len(said))}
+    send(host.server.url, "PUT", "/_lab/faults", {}, fault)
+    try:
+        result = host.run(model)
+    finally:
+        send(host.server.url, "PUT", "/_lab/faults", {}, {})
+    assert result["failed"] and said in result["msg"] and not result["changed"]
+    assert host.actions(model) == {"house": "create"} and host.asked.count("POST /api/blobs") == 1

@@ -30,7 +30,7 @@ class Server:
         self.client = Client("http://127.0.0.1:11434", "Ollama")
         self._version = version
         self.held, self.blobs, self.cuts, self.sent, self.uploads, self.writes, self.asked = {}, set(), set(), [], 0, [], []
-        self.systems = {}
+        self.systems, self.parameters = {}, {}
 
     def version(self):
         return self._version
@@ -43,7 +43,8 @@ class Server:
         self.asked.append("show")
         if name not in self.held:
             raise Refused("Ollama", "http://x", "answered 404", status=404)
-        return {"system": self.systems.get(name, ""), "modelfile": "FROM /x/sha256-%s" % self.held[name]}
+        return {"system": self.systems.get(name, ""), "modelfile": "FROM /x/sha256-%s" % self.held[name],
+                "parameters": "\n".join("%s %s" % pair for pair in self.parameters.get(name, {}).items())}
 
     def has_blob(self, digest):
         return digest in self.blobs
@@ -71,7 +72,7 @@ class Server:
         assert set(files.values()) <= self.blobs
         what = dict(request, base=self.held.get(request.get("from")), files=sorted((request.get("files") or {}).values()))
         self.held[name] = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-        self.systems[name] = request.get("system", "")
+        self.systems[name], self.parameters[name] = request.get("system", ""), request.get("parameters", {})
         if on_status:
             on_status("writing manifest")
 
