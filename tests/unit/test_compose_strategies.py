@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import json
 import os
@@ -29,6 +30,12 @@ WAYS = list(itertools.product(("aiproxy", "one_api", "direct"), ("override", "in
 KEY = "sk-very0Secret"
 
 
+@functools.lru_cache(maxsize=None)
+def meaning(text, ours):
+    """What a file says. The engine reads the same few files again and again, and PyYAML takes its time."""
+    return (yaml.safe_load(text) if ours else Source(text).meaning()) or {}
+
+
 class FileEngine(Engine):
     """Runs what the operator's file says, variables and hosts included."""
 
@@ -40,7 +47,7 @@ class FileEngine(Engine):
             if not os.path.exists(path):
                 continue
             text = pathlib.Path(path).read_bytes().decode()
-            said = Source(text).meaning() if number == 0 else yaml.safe_load(text)
+            said = meaning(text, number > 0)
             for service, spec in (said.get("services") or {}).items():
                 for section in ("environment", "networks", "extra_hosts"):
                     more = spec.get(section) or {}
