@@ -16,9 +16,9 @@ help: ## list the targets
 demo: ## from nothing to an answer: Ollama, a model, FastGPT's compose project and the hop table, on one host of the lab
 	@tests/lab/demo/demo
 
-test: ## every test: lint, sanity, unit, contract, faults, package, corpus, molecule (a table at the end)
+test: ## every test: lint, sanity, unit, contract, package, corpus, molecule (a table at the end)
 	@tests/prepare all images
-	@$(RUN) lint sanity unit contract faults package corpus molecule
+	@$(RUN) lint sanity unit contract package corpus molecule
 
 lint: venv ## ansible-lint (production), yamllint, ruff
 	@$(RUN) lint
