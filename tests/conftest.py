@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 import tempfile
 
 from ansible.utils.collection_loader import _collection_finder
@@ -18,6 +19,7 @@ CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
 def pytest_configure(config):
     root = pathlib.Path(tempfile.mkdtemp(prefix="collections-"))
+    config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))
     place = root / "ansible_collections" / "localmodels"
     place.mkdir(parents=True)
     (place / "fastgpt").symlink_to(CHECKOUT)

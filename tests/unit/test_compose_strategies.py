@@ -30,8 +30,9 @@ KEY = "sk-very0Secret"
 
 
 @functools.lru_cache(maxsize=None)
-def meaning(text):
-    return Source(text).meaning()
+def meaning(text, ours):
+    """What a file says. The engine reads the same few files again and again, and PyYAML takes its time."""
+    return (yaml.safe_load(text) if ours else Source(text).meaning()) or {}
 
 
 class FileEngine(Engine):
@@ -46,7 +47,7 @@ class FileEngine(Engine):
             if not os.path.exists(path):
                 continue
             text = pathlib.Path(path).read_bytes().decode()
-            said = meaning(text)
+            said = meaning(text, number > 0)
             for service, spec in (said.get("services") or {}).items():
                 for section in ("environment", "networks", "extra_hosts"):
                     more = spec.get(section) or {}

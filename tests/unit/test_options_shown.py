@@ -7,9 +7,12 @@ from __future__ import annotations
 import importlib
 
 import pytest
+from ansible.module_utils import basic
 
 from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args
 
+# Since ansible-core 2.21 they are shown to those who ask for them only.
+SHOWN = {"_ansible_inject_invocation": True} if "inject_invocation" in basic.PASS_VARS else {}
 NOBODY = "http://127.0.0.1:9"
 PROXY = {"HTTPS_PROXY": "http://me:hidden-1@proxy.example.org:3128", "EXAMPLE_API_KEY": "hidden-2", "OLLAMA_KEEP_ALIVE": "shown"}
 CALLS = [
@@ -31,7 +34,7 @@ CALLS = [
 @pytest.mark.parametrize("name, options", CALLS, ids=[name for name, _ in CALLS])
 def test_no_secret_among_the_options(capsys, name, options):
     module = importlib.import_module("ansible_collections.localmodels.fastgpt.plugins.modules." + name)
-    with patch_module_args(dict(options, _ansible_check_mode=True, _ansible_diff=True)):
+    with patch_module_args(dict(options, _ansible_check_mode=True, _ansible_diff=True, **SHOWN)):
         with pytest.raises(SystemExit):
             module.main()
     out = capsys.readouterr().out
