@@ -12,6 +12,7 @@ import os
 import pathlib
 
 import pytest
+import yaml
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose_wait
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_text import CannotEdit
