@@ -52,7 +52,7 @@ class Surroundings:
         return found if isinstance(found, str) else ""
 
     def is_podman(self):
-        """Whether the docker command is Podman's stand-in: a link to it, or a script that calls it."""
+        """Whether the docker command is Podman under another name: a link to it, or a script that calls it."""
         path = self.which("docker")
         if not path:
             return False
