@@ -249,8 +249,7 @@ models:
       description: The model's digest before, null if it was not there.
       type: str
     digest_after:
-      description: >-
-        The model's digest now, null if it is not there. In check mode V(unknown) where it could not be asked for, or is made.
+      description: The model's digest now, null if it is not there. In check mode V(unknown) where it could not be asked for, or is made.
       type: str
       sample: a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72
     bytes:
@@ -278,9 +277,7 @@ freed:
       description: Bytes. Layers that models share are counted once, and not at all while a model needs them.
       type: int
     exact:
-      description: >-
-        Whether this is exact. If not, the manifests in the model store could not be read (see O(store_path)), and it is the most that can
-        be: the sum of the sizes of whole models.
+      description: Whether this is exact. If not, manifests could not be read (see O(store_path)), and it is the most that can be.
       type: bool
 pulled:
   description: All pulls together.

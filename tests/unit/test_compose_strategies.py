@@ -12,7 +12,6 @@ import os
 import pathlib
 
 import pytest
-import yaml
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose_wait
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_text import CannotEdit
@@ -31,9 +30,9 @@ KEY = "sk-very0Secret"
 
 
 @functools.lru_cache(maxsize=None)
-def meaning(text, ours):
+def meaning(text):
     """What a file says. The engine reads the same few files again and again, and PyYAML takes its time."""
-    return (yaml.safe_load(text) if ours else Source(text).meaning()) or {}
+    return Source(text).meaning() or {}
 
 
 class FileEngine(Engine):
@@ -48,7 +47,7 @@ class FileEngine(Engine):
             if not os.path.exists(path):
                 continue
             text = pathlib.Path(path).read_bytes().decode()
-            said = meaning(text, number > 0)
+            said = meaning(text)
             for service, spec in (said.get("services") or {}).items():
                 for section in ("environment", "networks", "extra_hosts"):
                     more = spec.get(section) or {}

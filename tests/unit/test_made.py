@@ -11,7 +11,7 @@ import struct
 import tempfile
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _made, _notes, _report, _upload
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _made, _notes, _prepare, _report, _upload
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
@@ -88,7 +88,7 @@ def safetensors(content):
 def run(server, items, notes, retries=0, check=False, progress=None):
     """(report, outcomes) of one run, as the module does it."""
     wanted = read_wanted(items)
-    prepared = _apply.prepare(server, wanted, assume_empty=check, notes=notes)
+    prepared = _prepare.prepare(server, wanted, assume_empty=check, notes=notes)
     if check:
         outcomes, found = _report.planned(prepared)
         return _report.report(outcomes, found, True), outcomes
