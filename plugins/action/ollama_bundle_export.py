@@ -14,6 +14,7 @@ class ActionModule(ollama_models.ActionModule):
     """Two calls at most: what would be done, which is all when nothing is to do, then the doing, watched."""
 
     MODULE = "localmodels.fastgpt.ollama_bundle_export"
+    PLANNING = {}
 
     def run(self, tmp=None, task_vars=None):
         result = ActionBase.run(self, tmp, task_vars)

@@ -31,6 +31,8 @@ class ActionModule(ActionBase):
     """Two calls at most: what would be done (which is all when nothing is to do), then the doing, watched if it pulls or sends."""
 
     MODULE = "localmodels.fastgpt.ollama_models"
+    # Digests that the look had to read are noted for the run, unless the user himself asked for check mode.
+    PLANNING = {"remember": True}
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_async = True
@@ -61,8 +63,7 @@ class ActionModule(ActionBase):
         asked = self._task.check_mode
         self._task.check_mode = True
         try:
-            # Digests that the look had to read are noted for the run, unless the user himself asked for check mode.
-            return self._module(task_vars, **({} if asked else {"remember": True}))
+            return self._module(task_vars, **({} if asked else self.PLANNING))
         finally:
             self._task.check_mode = asked
 

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from ansible.errors import AnsibleConnectionFailure
+from ansible_collections.localmodels.fastgpt.plugins.action import ollama_bundle_export
 from ansible_collections.localmodels.fastgpt.plugins.action import ollama_models as action_plugin
 
 FOLDER = "/tmp/ollama-models.Xyz"
@@ -76,6 +79,13 @@ def shown(monkeypatch):
 
 def run(action):
     return action.run(task_vars={"inventory_hostname": "gpu1"})
+
+
+@pytest.mark.parametrize("plugin", [action_plugin, ollama_bundle_export])
+def test_what_an_action_adds_is_an_option_of_its_module(plugin):
+    name = plugin.ActionModule.MODULE.rpartition(".")[2]
+    module = importlib.import_module("ansible_collections.localmodels.fastgpt.plugins.modules." + name)
+    assert set(plugin.ActionModule.PLANNING) | {"progress_path"} <= set(yaml.safe_load(module.DOCUMENTATION)["options"])
 
 
 def test_nothing_to_do_is_one_call(shown):
