@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 RUN := $(PYTHON) tests/run.py
 LAB := python3 tests/lab/lab.py
 
-.PHONY: help demo test lint unit contract faults sanity package build molecule lab lab-down corpus mutants bench clean
+.PHONY: help demo test lint unit thorough contract faults sanity package build molecule lab lab-down corpus mutants bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -16,15 +16,18 @@ help: ## list the targets
 demo: ## from nothing to an answer: Ollama, a model, FastGPT's compose project and the hop table, on one host of the lab
 	@tests/lab/demo/demo
 
-test: ## every test: lint, sanity, unit, contract, package, corpus, molecule (a table at the end)
+test: ## every test: lint, sanity, unit, thorough, contract, package, corpus, molecule (a table at the end)
 	@tests/prepare all images
-	@$(RUN) lint sanity unit contract package corpus molecule
+	@$(RUN) lint sanity unit thorough contract package corpus molecule
 
 lint: venv ## ansible-lint (production), yamllint, ruff
 	@$(RUN) lint
 
 unit: venv ## pure logic, seconds
 	@$(RUN) unit
+
+thorough: venv ## pure logic over very many cases: death at every step, any state to any other
+	@$(RUN) thorough
 
 contract: venv ## every recorded exchange of a real server
 	@$(RUN) contract

@@ -18,6 +18,7 @@ CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "thorough: takes seconds, for it tries very many cases; `make unit` leaves it to `make thorough`")
     root = pathlib.Path(tempfile.mkdtemp(prefix="collections-"))
     config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))
     place = root / "ansible_collections" / "localmodels"

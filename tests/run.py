@@ -18,6 +18,7 @@ from stages import common, corpus, package, quick, sanity, scenarios
 STAGES = {
     "lint": quick.lint,
     "unit": quick.unit,
+    "thorough": quick.thorough,
     "contract": quick.contract,
     "faults": quick.faults,
     "sanity": sanity.sanity,

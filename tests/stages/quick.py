@@ -20,7 +20,12 @@ PYTEST = (BIN / "pytest", "-q", "-o", "tmp_path_retention_policy=failed")
 
 def unit() -> None:
     """pure logic, without network"""
-    call(*PYTEST, "-n", "auto", "tests/unit")
+    call(*PYTEST, "-n", "auto", "-m", "not thorough", "tests/unit")
+
+
+def thorough() -> None:
+    """pure logic over very many cases: death at every single step, any state to any other"""
+    call(*PYTEST, "-n", "auto", "-m", "thorough", "tests/unit")
 
 
 def contract() -> None:

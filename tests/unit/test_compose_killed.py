@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from test_compose_apply import OVERRIDE, Clock, files
 from test_compose_strategies import MAIN, WAYS, FileEngine, connect
 
+pytestmark = pytest.mark.thorough
 # As much as is needed to be FastGPT: every file is read many times here.
 TEXT = b"""\
 services:

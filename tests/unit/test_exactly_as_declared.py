@@ -92,6 +92,7 @@ def plain(report):
     return [(one["name"], one["action"], one["bytes"]) for one in report["models"]], report["changed"]
 
 
+@pytest.mark.thorough
 @settings(max_examples=250, deadline=None, report_multiple_bugs=False)
 @given(cases())
 def test_it_becomes_as_declared_as_announced_and_then_nothing_is_left_to_do(world, case):

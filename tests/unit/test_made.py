@@ -127,6 +127,7 @@ ITEM = st.fixed_dictionaries({"from": st.sampled_from(["a.gguf", "b.gguf", "c/",
 DECLARED = st.dictionaries(st.sampled_from(["m", "n", "o"]), ITEM, min_size=1)
 
 
+@pytest.mark.thorough
 @settings(max_examples=60)
 @given(st.lists(st.tuples(FILES, DECLARED, st.booleans(), st.sets(st.integers(1, 12))), min_size=1, max_size=4))
 def test_whatever_was_there_and_wherever_it_breaks_the_declared_models_are_made_and_nothing_is_sent_twice(steps):

@@ -71,7 +71,7 @@ def test_one_model_has_one_identity_however_its_manifest_is_written():
 def test_answers_that_are_no_manifest(answer, kind, said):
     with serving({("GET", PATH): answer}) as registry:
         with pytest.raises(kind) as caught:
-            _registry.read(name_at(registry.host), insecure=True, version="0.32.15")
+            _registry.read(name_at(registry.host), insecure=True, version="0.32.15", sleep=lambda seconds: None)
     assert said in str(caught.value)
 
 
