@@ -17,14 +17,17 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import 
 
 LONGEST_PAUSE = 30
 LONGEST_WISH = 120  # seconds that a server may ask to wait
+SETTLING = 2  # seconds
 
 
 class Pull:
-    """One model on its way: `outcome` (Outcome), `blobs` (set of digests, or None where the registry could not be asked for them)."""
+    """One model on its way: `outcome` (Outcome), `blobs` (set of digests, or None where the registry could not be asked for them), `shares`
+    (bool: another one that is on its way needs one of them)."""
 
     def __init__(self, outcome, manifest):
         self.outcome = outcome
         self.blobs = set(manifest.blobs) if manifest else None
+        self.shares = False
 
 
 class Run:
@@ -79,6 +82,8 @@ class Run:
     def _pull_all(self, outcomes):
         began = self.clock()
         pulls = [Pull(outcome, self._manifests.get(outcome.action.name.key)) for outcome in outcomes]
+        for pull in pulls:
+            pull.shares = any(not _lanes.may_start(pull.blobs, [other.blobs], self._on_disk) for other in pulls if other is not pull)
         try:
             _lanes.carry_out(pulls, self._pull_one, self.at_once, self._on_disk)
         finally:
@@ -90,6 +95,9 @@ class Run:
 
     def _pull_one(self, pull):
         self._one(pull.outcome)
+        if not pull.outcome.done and pull.shares:
+            # A server ends a broken download a moment later, and the next pull of the same layer must not meet it (ollama#17370).
+            self._wait(SETTLING)
         return pull.outcome.done
 
     def _one(self, outcome):
@@ -238,7 +246,10 @@ class Run:
     def _pause(self, problem, this_try):
         """Wait after a failed try, longer each time, or as long as the server asks."""
         wish = problem.retry_after
-        for dummy in range(min(LONGEST_PAUSE, 2 ** (this_try + 1)) if wish is None else min(LONGEST_WISH, math.ceil(wish))):
+        self._wait(min(LONGEST_PAUSE, 2 ** (this_try + 1)) if wish is None else min(LONGEST_WISH, math.ceil(wish)))
+
+    def _wait(self, seconds):
+        for dummy in range(seconds):
             if self.progress.abandoned():
                 raise Abandoned("The rest was cancelled, for nobody waits for it any more", "Run again: it resumes")
             self.sleep(1)

@@ -314,12 +314,19 @@ def test_all_pulls_together_are_summed_up(registry, tmp_path):
     assert said[-1] == "Pulled 2 models in 0 s" and job.fetched == 0, "the first line of a layer says what was there before"
 
 
+def test_after_a_broken_pull_the_next_one_of_the_same_layer_waits_until_the_server_has_ended_it(registry, tmp_path):
+    broken = {"a:latest": [failing("pull model manifest: file does not exist")]}
+    assert sum(run(Server(troubles=dict(broken)), ["a", "b"], tmp_path)[2]) == _apply.SETTLING
+    registry["b:latest"] = type("Manifest", (Manifest,), {"blobs": {"sha256:b": 1}})()
+    assert run(Server(troubles={"a:latest": [failing("file does not exist")]}), ["a", "b"], tmp_path)[2] == [], "they share nothing"
+
+
 def test_a_registry_that_is_down_costs_its_pauses_once(registry, tmp_path):
     down = "pull model manifest: Get \"https://r/v2\": dial tcp: connection refused"
     server = Server(troubles={name + ":latest": [failing(down)] * 9 for name in ("a", "b", "c")})
     dummy, dummy2, slept = run(server, ["a", "b", "c"], tmp_path)
     assert [call for call in server.done if call.startswith("pull")] == ["pull a:latest"] * 4 + ["pull b:latest", "pull c:latest"]
-    assert sum(slept) == 2 + 4 + 8
+    assert sum(slept) == 2 + 4 + 8 + 3 * _apply.SETTLING, "all three have the same layer"
 
 
 def test_something_that_is_no_model_is_deleted_again(registry, tmp_path):
