@@ -52,7 +52,6 @@ lab: ## bring the lab up: all hosts, or H="box gpu1"; LAB_NAME separates several
 lab-down: ## take the lab of this LAB_NAME down
 	@$(LAB) down
 
-bench: export LAB_NAME ?= bench
 corpus: ## every official compose file, layouts of projects and some mutants, held against docker compose itself
 	@tests/prepare all images
 	@$(RUN) corpus
@@ -61,6 +60,7 @@ mutants: ## MUTANTS=1200 random changes of compose files, SEED=..: right or refu
 	@tests/prepare all images
 	@$(RUN) mutants
 
+bench: export LAB_NAME ?= bench
 bench: ## figures, as ratios measured side by side
 	@tests/prepare all images
 	@$(LAB) up gpu1 box

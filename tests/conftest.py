@@ -17,11 +17,17 @@ settings.load_profile("any machine")
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "thorough: takes seconds, for it tries very many cases; `make unit` leaves it to `make thorough`")
+def import_by_name() -> pathlib.Path:
+    """The checkout can be imported as the collection; returns the folder that makes it so, which the caller takes away at the end."""
     root = pathlib.Path(tempfile.mkdtemp(prefix="collections-"))
-    config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))
     place = root / "ansible_collections" / "localmodels"
     place.mkdir(parents=True)
     (place / "fastgpt").symlink_to(CHECKOUT)
     _collection_finder._AnsibleCollectionFinder(paths=[str(root)])._install()
+    return root
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "thorough: takes seconds, for it tries very many cases; `make unit` leaves it to `make thorough`")
+    root = import_by_name()
+    config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -17,7 +18,7 @@ CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.append(str(CHECKOUT / "tests"))
 import conftest  # noqa: E402
 
-conftest.pytest_configure(None)
+atexit.register(shutil.rmtree, conftest.import_by_name(), ignore_errors=True)
 
 PLACES = ("~/.docker/cli-plugins", "/usr/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins",
           "/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins")
