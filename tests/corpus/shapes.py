@@ -62,7 +62,7 @@ def tried(host, shape, path, strategy, kind):
         try:
             site = Site(Docker(host, folder, Surroundings({"HOME": top}, {}.get, list)), None, None)
             before = host.effective(folder)
-            task = {"ollama": [trial.OLLAMAS[kind]], "path": path, "strategy": strategy, "one_api_url": "", "one_api_network": ""}
+            task = {"ollama": [trial.OLLAMAS[kind]], "path": path, "strategy": strategy, "one_api_url": "", "one_api_network": "", "apply": True}
             plan = decide(json.loads(json.dumps(site.found(["ollama"]))), task, "box")["plan"]
             site._refuse_bad_result(plan)
             changes = site.pending(plan)
