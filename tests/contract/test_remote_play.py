@@ -33,6 +33,11 @@ INFO = [{"hosts": "ollama", "gather_facts": False, "tasks": [
         "info.models | selectattr('capabilities', 'contains', 'completion') | map(attribute='name') | list is iterable",
         "info.limits.num_parallel is none and info.memory is none or info.limits.num_parallel == 1",
         "'info: %s %s' | format(info.version, info.running | length) is match('info: 0[.]')"]}}]}]
+LOOK = [{"hosts": "localhost", "gather_facts": False, "vars": {
+    "fastgpt_models_project_dir": "/nowhere", "fastgpt_models_ollama_hosts": ["gpu-win1"], "fastgpt_ollama_urls": {"gpu-win1": "http://192.0.2.1:11434"},
+    "local_models": "{{ hostvars['gpu-win1'].local_models }}"}, "tasks": [
+        {"ansible.builtin.include_role": {"name": "localmodels.fastgpt.fastgpt_models", "tasks_from": "look"}},
+        {"ansible.builtin.assert": {"that": ["fastgpt_models_setup.missing == []", "fastgpt_models_setup.channels[0].models | length == 1"]}}]}]
 
 
 @pytest.fixture(name="world", scope="module")
@@ -51,6 +56,7 @@ def _world(tmp_path_factory):
     place.mkdir(parents=True)
     (place / "fastgpt").symlink_to(CHECKOUT)
     (folder / "info.yml").write_text(json.dumps(INFO))
+    (folder / "look.yml").write_text(json.dumps(LOOK))
     with standing(folder, ollama.url, "ops", PASSWORD, client_certs=True) as gate:
         yield folder, gate, "127.0.0.1:%d/library/slow:latest" % registry.port
     ollama.stop()
@@ -101,3 +107,5 @@ def test_models_come_to_a_server_nobody_logs_in_to(world):
     assert code == 0 and "changed=0" in said
     code, said = play(world, "info.yml")
     assert code == 0, said
+    code, said = play(world, "look.yml")
+    assert code == 0, "FastGPT's host learns from the same server what it declares: %s" % said
