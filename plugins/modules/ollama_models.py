@@ -285,7 +285,7 @@ pulled:
   type: dict
   contains:
     bytes:
-      description: Bytes that came over the wire; layers that were there already do not count.
+      description: Bytes that came over the wire, as far as Ollama tells of them (not of very small layers).
       type: int
     seconds:
       description: From the start of the first pull to the end of the last one.
