@@ -33,6 +33,17 @@ ARGUMENT_SPEC = {
 }
 
 
+class Down(LocalModelsError):
+    """A service of the project does not run. What it holds is known again when it does.
+
+    In check mode that is no failure: before it, role fastgpt_compose would have started the project.
+    """
+
+    def for_check_mode(self):
+        """The warning (str) with which check mode goes on."""
+        return "%s Check mode goes on without it: what would change there is only known when it runs." % self
+
+
 class Endpoint:
     """A server and how to get in.
 
@@ -125,7 +136,7 @@ def _needed(key, project):
 
 
 def _down(service, hop, folder):
-    return LocalModelsError(
+    return Down(
         "%s (service %s in %s) does not run: its container is %s" % (hop, service.name, folder, service.state),
         "Start it with `docker compose up -d` in that folder, and look at `docker compose logs %s` if it stops" % service.name)
 

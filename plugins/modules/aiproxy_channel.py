@@ -33,6 +33,8 @@ attributes:
   check_mode:
     description: Reads for real and changes nothing.
     support: full
+    details:
+      - Where AI Proxy does not run yet, check mode warns and reports no change, for what it holds is not known.
   diff_mode:
     description: Shows each declared channel before and after. Keys are never shown, only whether they change.
     support: full
@@ -190,7 +192,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _aiproxy, _aiproxy_plan
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC, gateway
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC, Down, gateway
 
 
 def main():
@@ -215,6 +217,10 @@ def main():
     results = {"changed": False, "actions": [], "channels": []}
     try:
         run(module, results)
+    except Down as problem:
+        if not module.check_mode:
+            module.fail_json(msg=str(problem), **results)
+        module.warn(problem.for_check_mode())
     except LocalModelsError as problem:
         module.fail_json(msg=str(problem), **results)
     module.exit_json(**results)

@@ -29,6 +29,8 @@ attributes:
   check_mode:
     description: Reads for real and changes no app. A login and the file that keeps its token are the only traces.
     support: full
+    details:
+      - Where FastGPT does not run yet, check mode warns and reports no change, for what it holds is not known.
   diff_mode:
     description: Shows model, prompt and introduction before and after.
     support: full
@@ -113,7 +115,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt import open_fastgpt
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_app import keep_apps
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC, Down
 
 
 def main():
@@ -133,6 +135,11 @@ def main():
     try:
         fastgpt = open_fastgpt(module.params, runner(module), read_only=module.check_mode)
         result = keep_apps(fastgpt, module.params["apps"])
+    except Down as problem:
+        if not module.check_mode:
+            module.fail_json(msg=str(problem))
+        module.warn(problem.for_check_mode())
+        module.exit_json(changed=False)
     except LocalModelsError as problem:
         module.fail_json(msg=str(problem))
     if fastgpt.unsafe_session:

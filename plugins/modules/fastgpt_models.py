@@ -29,6 +29,8 @@ attributes:
   check_mode:
     description: Reads for real and changes no model. A login and the file that keeps its token are the only traces.
     support: full
+    details:
+      - Where FastGPT does not run yet, check mode warns and reports no change, for what it holds is not known.
   diff_mode:
     description: Shows the keys that change, secrets masked.
     support: full
@@ -153,7 +155,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt import open_fastgpt
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_plan import keep_models, secret_values
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC, Down
 
 
 def main():
@@ -176,6 +178,11 @@ def main():
     try:
         fastgpt = open_fastgpt(module.params, runner(module), read_only=module.check_mode)
         result = keep_models(fastgpt, module.params["models"], module.params["defaults"], module.params["fallback_defaults"])
+    except Down as problem:
+        if not module.check_mode:
+            module.fail_json(msg=str(problem))
+        module.warn(problem.for_check_mode())
+        module.exit_json(changed=False)
     except LocalModelsError as problem:
         module.fail_json(msg=str(problem))
     if fastgpt.unsafe_session:

@@ -1,0 +1,39 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A FastGPT project that nobody has started yet: an error in a run, and in check mode what role fastgpt_compose would have mended."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.localmodels.fastgpt.plugins.modules import aiproxy_channel, fastgpt_app, fastgpt_models
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args
+from test_docker import Fake
+from test_project import LIST_STYLE, load
+
+ITEMS = {
+    aiproxy_channel: {"channels": [{"name": "ollama", "base_url": "http://ollama:11434", "models": ["a"]}]},
+    fastgpt_models: {"models": [{"name": "a"}]},
+    fastgpt_app: {"apps": [{"name": "Local models", "model": "a"}]},
+}
+
+
+def nothing_runs(module):
+    """docker, in a place of a project without any container."""
+    return Fake(("ps", (0, "", "")), ("config", (0, json.dumps(load(LIST_STYLE)), "")), ("context", (0, "", "")))
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("module", list(ITEMS))
+def test_what_does_not_run_is_no_failure_of_check_mode(monkeypatch, capsys, tmp_path, module, check):
+    monkeypatch.setattr(module, "runner", nothing_runs)
+    (tmp_path / "docker-compose.yml").write_text("services: {}\n")
+    with patch_module_args(dict(ITEMS[module], project_dir=str(tmp_path), _ansible_check_mode=check)):
+        with pytest.raises(SystemExit):
+            module.main()
+    result = json.loads(capsys.readouterr().out)
+    assert bool(result.get("failed")) != check and not result.get("changed")
+    said = json.dumps(result["warnings"]) if check else result["msg"]
+    assert "does not run: its container is missing. Start it with `docker compose up -d`" in said
+    assert ("Check mode goes on without it" in said) == check
