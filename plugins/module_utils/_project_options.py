@@ -12,7 +12,7 @@ import socket
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import is_loopback
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import (
     Secret,
     describe,
@@ -34,14 +34,18 @@ ARGUMENT_SPEC = {
 
 
 class Down(LocalModelsError):
-    """A service of the project does not run. What it holds is known again when it does.
+    """A service of the project does not run."""
 
-    In check mode that is no failure: before it, role fastgpt_compose would have started the project.
+
+def without_it(problem, params):
+    """The warning (str) with which check mode goes on where the project does not run, or "" for any other problem (LocalModelsError).
+
+    Before it role fastgpt_compose would have started the project. An address that was given as an option is another matter.
     """
-
-    def for_check_mode(self):
-        """The warning (str) with which check mode goes on."""
-        return "%s Check mode goes on without it: what would change there is only known when it runs." % self
+    given = params.get("fastgpt_url") or params.get("aiproxy_url")
+    if isinstance(problem, Down) or (isinstance(problem, Unreachable) and not given):
+        return "%s Check mode goes on without it: what would change there is only known when it runs." % problem
+    return ""
 
 
 class Endpoint:

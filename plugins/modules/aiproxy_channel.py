@@ -192,7 +192,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _aiproxy, _aiproxy_plan
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC, Down, gateway
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC, gateway, without_it
 
 
 def main():
@@ -217,12 +217,11 @@ def main():
     results = {"changed": False, "actions": [], "channels": []}
     try:
         run(module, results)
-    except Down as problem:
-        if not module.check_mode:
-            module.fail_json(msg=str(problem), **results)
-        module.warn(problem.for_check_mode())
     except LocalModelsError as problem:
-        module.fail_json(msg=str(problem), **results)
+        warning = module.check_mode and without_it(problem, module.params)
+        if not warning:
+            module.fail_json(msg=str(problem), **results)
+        module.warn(warning)
     module.exit_json(**results)
 
 

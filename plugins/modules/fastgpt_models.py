@@ -155,7 +155,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt import open_fastgpt
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_plan import keep_models, secret_values
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC, Down
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC, without_it
 
 
 def main():
@@ -178,13 +178,12 @@ def main():
     try:
         fastgpt = open_fastgpt(module.params, runner(module), read_only=module.check_mode)
         result = keep_models(fastgpt, module.params["models"], module.params["defaults"], module.params["fallback_defaults"])
-    except Down as problem:
-        if not module.check_mode:
-            module.fail_json(msg=str(problem))
-        module.warn(problem.for_check_mode())
-        module.exit_json(changed=False)
     except LocalModelsError as problem:
-        module.fail_json(msg=str(problem))
+        warning = module.check_mode and without_it(problem, module.params)
+        if not warning:
+            module.fail_json(msg=str(problem))
+        module.warn(warning)
+        module.exit_json(changed=False)
     if fastgpt.unsafe_session:
         module.warn("The login token is not kept, so each task logs in for itself: %s" % fastgpt.unsafe_session)
     module.exit_json(found_in=fastgpt.password_found_in, **result)
