@@ -30,10 +30,11 @@ class DockerError(LocalModelsError):
 
 
 class Surroundings:
-    """What decides which engine is meant. environ: mapping. which: callable(name) -> path or None. sockets: callable -> list of paths."""
+    """What decides which engine is meant. environ: mapping, or None for this process's own. which: callable(name) -> path or None.
+    sockets: callable -> list of paths."""
 
-    def __init__(self, environ=os.environ, which=shutil.which, sockets=lambda: sorted(glob.glob("/run/user/*/docker.sock"))):
-        self.environ, self.which, self.sockets = environ, which, sockets
+    def __init__(self, environ=None, which=shutil.which, sockets=lambda: sorted(glob.glob("/run/user/*/docker.sock"))):
+        self.environ, self.which, self.sockets = os.environ if environ is None else environ, which, sockets
 
     def context(self):
         """Name (str) of the context in force; "" where none is chosen or DOCKER_HOST goes before it."""

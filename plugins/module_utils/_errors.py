@@ -27,6 +27,7 @@ def url_passwords(text):
     """The passwords (list of str) in the URLs of `text` (str)."""
     return _URL_PASSWORD.findall(text)
 
+
 # Too many requests; and what a proxy says of a server behind it that restarts.
 BUSY = (429, 502, 503, 504)
 

@@ -110,8 +110,9 @@ def _parts(path):
     names = ["%s-%05d-of-%s.gguf" % (match.group("stem"), number + 1, match.group("count")) for number in range(int(match.group("count")))]
     missing = [one for one in names if not os.path.exists(os.path.join(folder, one))]
     if missing and os.path.exists(path):
-        raise LocalModelsError("%s is one of %d parts, and %s %s not beside it" % (path, len(names), " and ".join(missing[:3]),
-                                                                                 "is" if len(missing) == 1 else "are"), "Bring all parts into one folder")
+        are = "is" if len(missing) == 1 else "are"
+        raise LocalModelsError("%s is one of %d parts, and %s %s not beside it" % (path, len(names), " and ".join(missing[:3]), are),
+                               "Bring all parts into one folder")
     return [LocalFile(one, os.path.join(folder, one)) for one in names]
 
 

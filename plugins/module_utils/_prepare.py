@@ -134,8 +134,8 @@ def _refuse_what_is_not_here(prepared, only_asked):
     lacking = [action for action in prepared.actions if action.pulls]
     gone = {action.name for action in lacking}
     if lacking and not only_asked:
-        raise LocalModelsError("%s: not on this server%s, and no registry may be asked" % (
-            ", ".join(action.shown for action in lacking), " with the declared digest" if any(a.wanted.digest for a in lacking) else ""),
+        pinned = " with the declared digest" if any(action.wanted.digest for action in lacking) else ""
+        raise LocalModelsError("%s: not on this server%s, and no registry may be asked" % (", ".join(action.shown for action in lacking), pinned),
                                "Import a bundle that holds it (localmodels.fastgpt.ollama_bundle_import); nothing was changed")
     prepared.actions = [action for action in prepared.actions
                         if not action.pulls and not (action.creates and action.wanted.recipe.base in gone)]

@@ -352,9 +352,9 @@ def run(module, results):
     if params["parallel"] < 1:
         raise LocalModelsError("parallel is %d, and at least one model has to be pulled at a time" % params["parallel"], "Set it to 1 or more")
     notes = _notes.Notes()
-    prepared = _prepare.prepare(ollama, wanted, params["store_path"], assume_empty=module.check_mode,
-                              offline=params["offline"], exclusive=exclusive, notes=notes, capacity=params["capacity"],
-                              look=lambda: _machine.below(ollama.client.base_url, runner(module)))
+    prepared = _prepare.prepare(
+        ollama, wanted, params["store_path"], assume_empty=module.check_mode, offline=params["offline"], exclusive=exclusive, notes=notes,
+        capacity=params["capacity"], look=lambda: _machine.below(ollama.client.base_url, runner(module)))
     for warning in prepared.warnings:
         module.warn(warning)
     results["reachable"] = prepared.reachable
