@@ -23,10 +23,10 @@ test: ## every test: lint, sanity, unit, thorough, contract, package, corpus, mo
 lint: venv ## ansible-lint (production), yamllint, ruff
 	@$(RUN) lint
 
-unit: venv ## pure logic, seconds
+unit: venv ## pure logic, seconds; of each property a few examples
 	@$(RUN) unit
 
-thorough: venv ## pure logic over very many cases: death at every step, any state to any other
+thorough: venv ## pure logic with very many cases: death at every step, any state to any other; about a minute
 	@$(RUN) thorough
 
 contract: venv ## every recorded exchange of a real server

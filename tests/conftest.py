@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import tempfile
@@ -12,8 +13,9 @@ from ansible.utils.collection_loader import _collection_finder
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no failure: how long an example takes proves nothing.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+settings.register_profile("many", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("few", settings.get_profile("many"), max_examples=20)
+settings.load_profile(os.environ.get("EXAMPLES", "many"))
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -28,6 +30,6 @@ def import_by_name() -> pathlib.Path:
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "thorough: takes seconds, for it tries very many cases; `make unit` leaves it to `make thorough`")
+    config.addinivalue_line("markers", "thorough: takes seconds, for it tries very many cases; only `make thorough` runs it")
     root = import_by_name()
     config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))

@@ -19,13 +19,13 @@ PYTEST = (BIN / "pytest", "-q", "-o", "tmp_path_retention_policy=failed")
 
 
 def unit() -> None:
-    """pure logic, without network"""
-    call(*PYTEST, "-n", "auto", "-m", "not thorough", "tests/unit")
+    """pure logic, without network; of each property a few examples"""
+    call(*PYTEST, "-n", "auto", "--dist", "worksteal", "-m", "not thorough", "tests/unit", EXAMPLES="few")
 
 
 def thorough() -> None:
-    """pure logic over very many cases: death at every single step, any state to any other"""
-    call(*PYTEST, "-n", "auto", "-m", "thorough", "tests/unit")
+    """the same with very many cases: all examples of each property, death at every single step, any state to any other"""
+    call(*PYTEST, "-n", "auto", "tests/unit")
 
 
 def contract() -> None:

@@ -114,6 +114,7 @@ def variables(engine):
     return dict(one.split("=", 1) for one in engine.made["fastgpt"]["Config"]["Env"])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("first", "second"), itertools.product(WAYS, WAYS))
 def test_from_each_way_to_each_other_and_back(engine, first, second):
     fresh = files(engine)
