@@ -60,7 +60,8 @@ def test_the_first_screen_has_the_two_commands_and_a_first_inventory(name):
 
 
 def test_the_picture_has_the_text_as_it_was_printed():
-    printed = "\x1b[0;32mok: [box] => <a & b>\x1b[0m\n\n\nPLAY RECAP *****\n" + "x" * 200
+    idle = "TASK [From the bundle] ***\nskipping: [box]\n\nTASK [More] ***\nincluded: /a/b.yml for box\n\n"
+    printed = idle + "\x1b[0;32mok: [box] => <a & b>\x1b[0m\n\n\nPLAY RECAP *****\n" + "x" * 200
     lines = recording.shown(printed)
     assert lines == ["ok: [box] => <a & b>", "", "PLAY RECAP", "x" * 149 + recording.CUT]
     drawn = [one.text for one in xml.etree.ElementTree.fromstring(recording.svg(lines)).iter("{http://www.w3.org/2000/svg}text")]

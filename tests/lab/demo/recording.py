@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A run's output as a picture of a terminal, for the README: what was printed, word for word; only long lines are cut, with a mark.
+"""A run's output as a picture of a terminal, for the README: what was printed, word for word. Long lines are cut, with a mark; tasks that were
+skipped or only include others are left out.
 
     make demo 2>&1 | tests/lab/demo/recording.py 'make demo' > docs/images/demo.svg
 """
@@ -19,12 +20,13 @@ BACKGROUND, TEXT = "#16181d", "#d6d9de"
 COLOURS = ((re.compile(r"^\$ "), "#ffffff"), (re.compile(r'^ok\b|^ +"ok\b|^    "Answer'), "#7ec87e"), (re.compile(r"^changed"), "#e0b457"),
            (re.compile(r"^(fatal|failed)|failed=[1-9]"), "#e06c6c"), (re.compile(r"^(PLAY|demo:|lab:)"), "#8ab4f8"))
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+IDLE = re.compile(r"(?m)^TASK .*\n(?:skipping|included): .*\n\n?")
 
 
 def shown(text: str) -> list:
-    """Lines as they appear: no colours, no stars after a heading, no two empty ones in a row, none longer than WIDTH."""
+    """Lines as they appear: no colours, no stars after a heading, no idle tasks, no two empty ones in a row, none longer than WIDTH."""
     lines = []
-    for line in ESCAPES.sub("", text).expandtabs().splitlines():
+    for line in IDLE.sub("", ESCAPES.sub("", text)).expandtabs().splitlines():
         line = re.sub(r"(?<=[\]P]) \*{3,}$", "", line).rstrip()
         if line or (lines and lines[-1]):
             lines.append(line if len(line) <= WIDTH else line[:WIDTH - 1] + CUT)
