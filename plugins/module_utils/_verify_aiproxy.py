@@ -11,7 +11,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils import _aiprox
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import HopError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_answer import understand
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_causes import cause_of, gateway_trouble
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_ollama import OllamaFrom
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_ollama import OllamaHops
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_walk import Broken, chosen, stopped
 
 TYPE_OLLAMA = 30
@@ -29,11 +29,11 @@ class ByAIProxy:
         self._make_aiproxy, self._timeout, self._every_model = aiproxy, timeout, every_model
         self._aiproxy = self._channels = None
         self._gateway = project.gateway.container if project is not None and project.gateway is not None else None
-        self._ollama = OllamaFrom(inside, self._gateway, "The channel's base_url is Ollama's address without /v1")
+        self._to_ollama = OllamaHops(walk, inside, "AI Proxy", self._gateway, OUTSIDE, ollamas)
 
     def stages(self):
         """The hops in their order, those that belong together in one (list of callable)."""
-        return [self._answers, self._takes_key, self._reaches_ollama, self._ollama_holds, self._channels_list, self._completes]
+        return [self._answers, self._takes_key, self._to_ollama.reach, self._to_ollama.hold, self._channels_list, self._completes]
 
     def _answers(self):
         name = "FastGPT -> AI Proxy"
@@ -62,23 +62,6 @@ class ByAIProxy:
             self._channels = self._aiproxy.channels()
             return "the key is accepted; channels: %s" % (", ".join(one.get("name") or "?" for one in self._channels) or "none")
         self.walk.hop("admin key of AI Proxy", "/api/channels/all", ask)
-
-    def _reaches_ollama(self):
-        for one in self.ollamas:
-            name = "AI Proxy -> Ollama (%s)" % one["name"]
-            if self._gateway is None:
-                self.walk.skip(name, OUTSIDE)
-            else:
-                self.walk.hop(name, "%s/api/version in %s" % (one["url"], self._gateway), lambda one=one: self._ollama.version(one["url"]))
-
-    def _ollama_holds(self):
-        for one in self.ollamas:
-            name = "models in Ollama (%s)" % one["name"]
-            if self._gateway is None:
-                self.walk.skip(name, OUTSIDE)
-            else:
-                self.walk.hop(name, "%s/api/tags in %s" % (one["url"], self._gateway),
-                              lambda one=one: self._ollama.holds(one["url"], one["models"]))
 
     def _channels_list(self):
         for one in self.ollamas:

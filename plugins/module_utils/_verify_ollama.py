@@ -39,6 +39,30 @@ class OllamaFrom:
         return got.json()
 
 
+class OllamaHops:
+    """The hops from a gateway to each Ollama. walk: _verify_walk.Walk. inside: _inside.Inside. gateway: its name for people (str).
+    container: its container (str), or None: then `nowhere` (str) says why these hops cannot be asked. ollamas: list of {name, url, models}."""
+
+    def __init__(self, walk, inside, gateway, container, nowhere, ollamas):
+        self._walk, self._gateway, self._container, self._nowhere, self._ollamas = walk, gateway, container, nowhere, ollamas
+        self._ollama = OllamaFrom(inside, container, "The channel's base_url is Ollama's address without /v1")
+
+    def reach(self):
+        """Whether the gateway reaches each of them."""
+        self._each("%s -> Ollama (%%s)" % self._gateway, "/api/version", lambda one: self._ollama.version(one["url"]))
+
+    def hold(self):
+        """Whether each of them holds its models."""
+        self._each("models in Ollama (%s)", "/api/tags", lambda one: self._ollama.holds(one["url"], one["models"]))
+
+    def _each(self, name, path, ask):
+        for one in self._ollamas:
+            if self._container is None:
+                self._walk.skip(name % one["name"], self._nowhere)
+            else:
+                self._walk.hop(name % one["name"], "%s%s in %s" % (one["url"], path, self._container), lambda one=one: ask(one))
+
+
 def holding(names, models):
     """That all of `models` (list of {name}) are among `names` (list of str), as a sentence. Raises Broken."""
     held = {ModelName.parse(name).key for name in names}

@@ -10,7 +10,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._project impor
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_aiproxy import wrong_in_channel
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_causes import gateway_trouble
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_models import ModelsAt
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_ollama import OllamaFrom
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_ollama import OllamaHops
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_route import trouble_in
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_walk import Broken, CannotAsk, chosen, stopped
 
@@ -68,13 +68,13 @@ class ByOneAPI:
         self.walk, self.route, self.server, self.ollamas = walk, route, server, ollamas
         self._app, self._inside, self._every_model = project.app, inside, every_model
         self._container = server.service.container if server.service else None
-        self._ollama = OllamaFrom(inside, self._container, "The channel's base_url is Ollama's address without /v1")
+        self._to_ollama = OllamaHops(walk, inside, "one-api", self._container, ELSEWHERE, ollamas)
         self._asked = ModelsAt(inside, self._app.container, route, timeout)
         self._channels = None
 
     def stages(self):
         """The hops in their order, those that belong together in one (list of callable)."""
-        return [self._answers, self._takes_key, self._reaches_ollama, self._ollama_holds, self._channels_list, self._completes]
+        return [self._answers, self._takes_key, self._to_ollama.reach, self._to_ollama.hold, self._channels_list, self._completes]
 
     def _answers(self):
         def ask():
@@ -102,23 +102,6 @@ class ByOneAPI:
             names = self._asked.listed(self._unreached)
             return "the key is accepted; models: %s" % (", ".join(sorted(name for name in names if name)) or "none")
         self.walk.hop("FastGPT's key in one-api", "%s/models in %s" % (self.route.base, self._app.container), ask)
-
-    def _reaches_ollama(self):
-        for one in self.ollamas:
-            name = "one-api -> Ollama (%s)" % one["name"]
-            if self._container is None:
-                self.walk.skip(name, ELSEWHERE)
-            else:
-                self.walk.hop(name, "%s/api/version in %s" % (one["url"], self._container), lambda one=one: self._ollama.version(one["url"]))
-
-    def _ollama_holds(self):
-        for one in self.ollamas:
-            name = "models in Ollama (%s)" % one["name"]
-            if self._container is None:
-                self.walk.skip(name, ELSEWHERE)
-            else:
-                self.walk.hop(name, "%s/api/tags in %s" % (one["url"], self._container),
-                              lambda one=one: self._ollama.holds(one["url"], one["models"]))
 
     def _channels_list(self):
         for one in self.ollamas:
