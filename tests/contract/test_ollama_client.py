@@ -14,7 +14,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import CreateFailed, Ollama
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found, Wanted
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Wanted
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull_causes import PullFailed, cause_of
 from ansible_collections.localmodels.fastgpt.tests.contract import replay
 
@@ -255,8 +255,8 @@ def test_an_unload_is_waited_for():
 def test_who_is_loaded_for_ever_is_told_by_the_year():
     def decide(id, keep_alive):
         entries = Ollama(Tape(line(FILES[0], id))).running()
-        found = Found(ModelName.parse(entries[0]["name"]), "0" * 64)
-        return _memory.decide(Wanted(found.name, "loaded", keep_alive=keep_alive), found, _memory.Running(entries))
+        name = ModelName.parse(entries[0]["name"])
+        return _memory.decide(Wanted(name, "loaded", keep_alive=keep_alive), _memory.Running(entries).entry(name, set()))
 
     assert (decide("ps-loaded", -1), decide("ps-loaded", "10m"), decide("ps-keepalive-forever", -1)) == ("load", None, None)
 
