@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import json
 import os
@@ -16,9 +15,9 @@ import tempfile
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.append(str(CHECKOUT / "tests"))
-import conftest  # noqa: E402
+from stages import common  # noqa: E402
 
-atexit.register(shutil.rmtree, conftest.import_by_name(), ignore_errors=True)
+common.find_collection()
 
 PLACES = ("~/.docker/cli-plugins", "/usr/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins",
           "/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins")

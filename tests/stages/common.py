@@ -21,8 +21,10 @@ class StageFailed(Exception):
 
 def environment(**more: str) -> dict:
     """The environment of every stage: our own programs first, the checkout as the collection."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **os.environ,
+        **inherited,
+        "PYTHONPYCACHEPREFIX": str(CACHE / "bytecode"),  # compiled once, and nothing of it between the sources
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
         "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
         "ANSIBLE_HOME": str(CACHE / "ansible"),

@@ -22,6 +22,13 @@ class SmallServer:
         return ["%s %s" % request[:2] for request in self.asked]
 
 
+class Waiting(ThreadingHTTPServer):
+    """Twenty clients may knock at once: beyond the usual 5 the kernel lets them knock again after a second."""
+
+    request_queue_size = 64
+    daemon_threads = True
+
+
 @contextlib.contextmanager
 def serving(answers):
     """A SmallServer that listens at `.url` until the block ends."""
@@ -52,9 +59,8 @@ def serving(answers):
         def log_message(self, *args):
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    http = Waiting(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
     thread.start()
     small.host = "127.0.0.1:%d" % http.server_port
     small.url = "http://" + small.host

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pathlib
 import re
@@ -24,10 +25,12 @@ def module(name):
     return importlib.import_module("ansible_collections.localmodels.fastgpt.plugins.modules." + name)
 
 
+@functools.lru_cache(maxsize=None)
 def documentation(name):
     return yaml.safe_load(module(name).DOCUMENTATION)
 
 
+@functools.lru_cache(maxsize=None)
 def fragment(name):
     found = importlib.import_module("ansible_collections.localmodels.fastgpt.plugins.doc_fragments." + name)
     return yaml.safe_load(found.ModuleDocFragment.DOCUMENTATION)["options"]

@@ -30,7 +30,7 @@ class Echo(BaseHTTPRequestHandler):
 @pytest.fixture()
 def server():
     http = HTTPServer(("127.0.0.1", 0), Echo)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
+    threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True).start()
     yield "http://127.0.0.1:%d" % http.server_port
     http.shutdown()
     http.server_close()

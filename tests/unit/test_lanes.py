@@ -88,7 +88,7 @@ def test_after_an_exception_nothing_more_starts_and_the_running_ones_end():
         meet.wait()
         if item.number == 0:
             raise RuntimeError("nobody waits")
-        seen.wait(0.5)  # long enough for the exception to be seen
+        seen.wait(0.1)  # long enough for the exception to be seen
         ended.append(item.number)
         return True
 

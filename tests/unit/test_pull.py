@@ -94,23 +94,25 @@ def slowly(lines, pause=0.02):
     itertools.chain([layer(40)], itertools.repeat(layer(30))),
 ])
 def test_lines_that_come_without_progress_are_a_stall(lines):
-    problem = failure(streaming(lambda: slowly(lines)), stall_timeout=0.5)
+    problem = failure(streaming(lambda: slowly(lines)), stall_timeout=0.2)
     assert (problem.kind, problem.passing) == ("stalled", True)
 
 
 def test_silence_is_a_stall():
     over = threading.Event()
     try:
-        assert failure(streaming([START, layer(40)], hold=over), stall_timeout=0.3).kind == "stalled"
+        assert failure(streaming([START, layer(40)], hold=over), stall_timeout=0.1).kind == "stalled"
     finally:
         over.set()
 
 
+@pytest.mark.thorough
 def test_slow_is_no_stall():
     lines = [layer(done) for done in range(1, 50)] + [END]
     assert pull(streaming(lambda: slowly(lines, 0.05)), stall_timeout=2).fetched == 48
 
 
+@pytest.mark.thorough
 def test_hashing_a_large_model_takes_its_time():
     """Ollama is silent while it verifies; 40 MB may take two seconds more than any stall."""
     over = threading.Event()

@@ -32,7 +32,7 @@ def unpacked(data):
 
 @pytest.mark.parametrize("data", [b"", b"a", bytes(5_000_000), random.Random(1).randbytes(3_000_001), b"abc" * 1_000_000],
                          ids=["empty", "one", "zeros", "noise", "text"])
-@pytest.mark.parametrize("options", [["-1"], ["-19"]], ids=" ".join)
+@pytest.mark.parametrize("options", [["-1"], pytest.param(["-19"], marks=pytest.mark.thorough)], ids=" ".join)
 def test_it_unpacks_what_the_command_packed(data, options):
     assert unpacked(packed(data, *options)) == data
 
