@@ -30,7 +30,7 @@ def thorough() -> None:
 
 def contract() -> None:
     """every recorded exchange with a real server, against our stand-ins and our clients"""
-    call(*PYTEST, "tests/contract")
+    call(*PYTEST, "-n", "auto", "--dist", "loadfile", "tests/contract")  # the lines of a transcript in their order
 
 
 def faults() -> None:
