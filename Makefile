@@ -16,9 +16,9 @@ help: ## list the targets
 demo: ## from nothing to an answer: Ollama, a model, FastGPT's compose project and the hop table, on one host of the lab
 	@tests/lab/demo/demo
 
-test: ## every test: lint, sanity, unit, thorough, contract, package, corpus, molecule (a table at the end)
+test: ## every test: lint, sanity, unit, thorough, contract, faults (a sample), package, corpus, molecule (a table at the end)
 	@tests/prepare all images
-	@$(RUN) lint sanity unit thorough contract package corpus molecule
+	@$(RUN) lint sanity unit thorough contract faults package corpus molecule
 
 lint: venv ## ansible-lint (production), yamllint, ruff
 	@$(RUN) lint
@@ -32,8 +32,8 @@ thorough: venv ## pure logic with very many cases: death at every step, any stat
 contract: venv ## every recorded exchange of a real server
 	@$(RUN) contract
 
-faults: venv ## each fault at each moment of a pull, on loopback; LAB_OLLAMA=/path/to/ollama against a real one
-	@$(RUN) faults
+faults: venv ## each fault at each moment of a pull, on loopback, ten minutes (make test takes a sample); LAB_OLLAMA=/path/to/ollama against a real one
+	@$(RUN) campaign
 
 sanity: venv ## ansible-test sanity
 	@$(RUN) sanity

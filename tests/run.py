@@ -21,6 +21,7 @@ STAGES = {
     "thorough": quick.thorough,
     "contract": quick.contract,
     "faults": quick.faults,
+    "campaign": quick.campaign,
     "sanity": sanity.sanity,
     "package": package.package,
     "corpus": corpus.corpus,

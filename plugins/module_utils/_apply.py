@@ -35,7 +35,7 @@ class Run:
 
     retries: further tries after a failure that may pass, with growing pauses. stall_timeout: seconds, see _pull.follow.
     progress: _progress.Progress. at_once: how many pulls may run at the same time. `fetched`: bytes that the pulls brought;
-    `seconds`: how long that took.
+    `seconds`: how long that took. `warnings`: list of str.
     """
 
     def __init__(self, ollama, prepared, progress, retries=3, stall_timeout=300, at_once=4, sleep=time.sleep, clock=time.monotonic):
@@ -46,10 +46,10 @@ class Run:
         self.outcomes = [Outcome(action) for action in prepared.actions]
         self._by_key = {outcome.action.name.key: outcome for outcome in self.outcomes}
         self._manifests, self._on_disk = prepared.manifests, prepared.on_disk
-        self._made, self._notes = prepared.made, prepared.notes
+        self._made, self._notes, self._store = prepared.made, prepared.notes, prepared.store
         self._loaded = None
         self._in_trouble = set()
-        self.fetched, self.seconds = 0, 0.0
+        self.fetched, self.seconds, self.warnings = 0, 0.0, []
 
     def carry_out(self):
         """Do it. A model that fails does not keep the others from being pulled; look into `outcomes` for problems.
@@ -211,7 +211,11 @@ class Run:
         action, began = outcome.action, self.clock()
 
         def attempt(track):
-            return self.ollama.pull(action.shown, action.wanted.insecure, track.moved, self.stall_timeout, self.progress.abandoned)
+            try:
+                return self.ollama.pull(action.shown, action.wanted.insecure, track.moved, self.stall_timeout, self.progress.abandoned)
+            except _pull_causes.PullFailed as problem:
+                problem.passing = problem.passing or (problem.kind == _pull_causes.UNREADABLE and self._drop_unreadable_notes(action))
+                raise
 
         # After one model has used up its tries on a registry that is down, the next ones get one try each.
         layers = self._tried(outcome, attempt, 0 if action.name.host in self._in_trouble else self.retries)
@@ -224,24 +228,44 @@ class Run:
         size = action.size or (layers.total if layers.fetched else 0)  # a small layer may come without a line
         self.progress.end(action.shown, "Pulled %s%s" % (action.shown, _amount(size, layers.fetched, self.clock() - began)))
 
+    def _drop_unreadable_notes(self, action):
+        """Whether what Ollama could not read of an earlier pull is out of its way now; an administrator would do no other thing."""
+        manifest = self._manifests.get(action.name.key)
+        try:
+            dropped = bool(manifest and self._store) and self._store.drop_unreadable_notes(manifest.blobs)
+        except OSError:
+            return False  # the message says what to delete
+        if dropped:
+            self.warnings.append("Ollama could not read what it had noted of an earlier pull of %s, for it was killed while it wrote that down."
+                                 " The note was deleted, so the layer was fetched anew." % action.shown)
+        return dropped
+
     def _tried(self, outcome, attempt, retries):
-        """What attempt(_progress.Track) returns when it succeeds, with pauses between the tries; else None, and the outcome has the problem."""
-        for this_try in range(retries + 1):
+        """What attempt(_progress.Track) returns when it succeeds, with pauses between the tries; else None, and the outcome has the problem.
+
+        Where a pull is cut while Ollama waits before it asks the registry again, the download dies only when that pause (up to 32 s) is over, and the
+        pull that comes next is cancelled with it. That says nothing of the registry: such a try is free, once in a row, and does not hide
+        what was wrong before.
+        """
+        left, excused = retries, False
+        while True:
             track = self.progress.start(outcome.action.shown, outcome.action.size or 0)
             try:
                 result = attempt(track)
             except Abandoned:
                 raise
             except LocalModelsError as problem:
-                outcome.problem = _of_model(outcome.action.shown, "could not be pulled" if outcome.action.pulls else "could not be made", problem)
-                if not problem.passing:
-                    break
-                if this_try < retries:
-                    self._pause(problem, this_try)
+                interrupted = getattr(problem, "kind", "") == _pull_causes.INTERRUPTED
+                if not (interrupted and outcome.problem):
+                    outcome.problem = _of_model(outcome.action.shown, "could not be pulled" if outcome.action.pulls else "could not be made", problem)
+                excused = interrupted and not excused
+                if not problem.passing or not (left or excused):
+                    return None
+                self._pause(problem, retries - left)
+                left -= not excused
                 continue
             outcome.problem, outcome.done = None, True
             return result
-        return None
 
     def _pause(self, problem, this_try):
         """Wait after a failed try, longer each time, or as long as the server asks."""

@@ -34,6 +34,7 @@ class Cause:
         self.kind, self.problem, self.mend, self.passing = kind, problem, mend, passing
 
 
+INTERRUPTED, UNREADABLE = "interrupted", "unreadable-note"  # kinds
 STALLED = Cause("stalled", "no byte more came for %d s",
                 "Run again: it resumes where it stopped. If it stalls again look at the line to the registry", passing=True)
 TRUNCATED = Cause("truncated", "Ollama ended the answer before the pull was done",
@@ -54,7 +55,11 @@ _CAUSES = tuple((re.compile(pattern, re.IGNORECASE), cause) for pattern, cause i
         "too-old", "it needs a newer Ollama", "Upgrade Ollama on its host and restart it: the version of the running server counts")),
     # A pull that comes while Ollama is still cancelling an earlier one of the same layer is cancelled with it.
     (r"context canceled$", Cause(
-        "interrupted", "Ollama cancelled it together with an earlier pull that was just ending", "Run again: it resumes", passing=True)),
+        INTERRUPTED, "Ollama cancelled it together with an earlier pull that was just ending", "Run again: it resumes", passing=True)),
+    # Without a prefix these come from reading such a note only.
+    (r"^(unexpected )?EOF$|^invalid character|^unexpected end of JSON", Cause(
+        UNREADABLE, "Ollama cannot read what it noted of an earlier pull of it, for it was killed while it wrote that down",
+        "Delete the files *-partial-* in the folder blobs of its model store, then run again: the layer is fetched anew")),
     (r"(^|manifest: )429:", Cause("busy", "the registry asks to slow down", "Run again later, or name a mirror", passing=True)),
     (r"(^|manifest: )5\d\d:|: Bad Gateway$|: Service Unavailable$|: Gateway Time-?out$", Cause(
         "registry-broken", "the registry, or a proxy before it, is in trouble", _NETWORK_MEND, passing=True)),

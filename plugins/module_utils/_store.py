@@ -4,11 +4,12 @@
 """The folder where an Ollama server keeps its models: what is there, what still fits. Internal to this collection.
 
 Layout (Ollama 0.32, manifest/ and server/download.go): manifests/<host>/<namespace>/<model>/<tag>, blobs/sha256-<hex>, and
-blobs/sha256-<hex>-partial, a sparse file of full size, while a blob is being downloaded.
+blobs/sha256-<hex>-partial, a sparse file of full size, while a blob is being downloaded; beside it sha256-<hex>-partial-<N>, how far its part N is.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -67,6 +68,22 @@ class Store:
         """The layers (set of "sha256:hex") of the models (list of Manifest) that are on the disk as a whole, as far as that can be seen."""
         return {digest for manifest in manifests for digest in manifest.blobs if os.path.exists(self._blob(digest))}
 
+    def drop_unreadable_notes(self, digests):
+        """Let go of what Ollama noted about broken pulls of these layers ("sha256:hex") where it cannot read it itself; returns whether there was such.
+
+        Ollama empties a note before it writes it anew; killed in between it cannot pull that layer any more (readPart in server/download.go),
+        and only a start more than an hour later removes the note. The notes of a layer go together: without one of them
+        Ollama would take the layer for a shorter one. Raises OSError where the store may not be changed.
+        """
+        dropped = False
+        for digest in digests:
+            notes = glob.glob(glob.escape(self._blob(digest)) + "-partial-*")
+            if any(not _is_json(note) for note in notes):
+                for note in notes:
+                    os.remove(note)
+                dropped = True
+        return dropped
+
     def _blob(self, digest):
         return os.path.join(self.path, "blobs", digest.replace(":", "-"))
 
@@ -76,6 +93,14 @@ class Store:
         while not os.path.exists(place):
             place = os.path.dirname(place)
         return shutil.disk_usage(place).free
+
+
+def _is_json(path):
+    try:
+        with open(path, "rb") as file:
+            return isinstance(json.loads(file.read().decode("utf-8")), dict)
+    except ValueError:
+        return False
 
 
 def find(url_host, found, places=USUAL_PLACES):

@@ -372,6 +372,8 @@ def run(module, results):
         module.log(str(problem))  # nobody will see the result
         raise
     finally:
+        for warning in job.warnings:
+            module.warn(warning)
         save(module, notes)
         fill(module, results, prepared, job.outcomes, job.found)
         results["pulled"] = {"bytes": job.fetched, "seconds": round(job.seconds, 1),

@@ -13,7 +13,7 @@ import os
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
 from ansible_collections.localmodels.fastgpt.tests.contract.ollama_world import World
-from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import REAL, real_version, start_ollama
+from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import OLD, REAL, real_version, start_ollama
 from ansible_collections.localmodels.fastgpt.tests.contract.wire import send
 from ansible_collections.localmodels.fastgpt.tests.unit.test_ollama_modules import call
 
@@ -103,7 +103,7 @@ def test_what_shares_weights_is_loaded_and_unloaded_together(lab, run):
 
 def test_what_the_server_and_its_machine_say(lab, run, capsys):
     info = call(ollama_info, capsys, url=lab.server.url)
-    assert info["version"] == (real_version() if REAL else "0.32.15")
+    assert info["version"] == (real_version(OLD) if REAL else "0.32.15")
     assert info["memory"]["ram"] > 10 ** 8 and info["limits"]["num_parallel"] == 1
     assert os.path.isdir(lab.server.state + "/models/manifests")
     adopted = run(*info["local_models"], exclusive=True)

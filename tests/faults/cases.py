@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import collections
 from dataclasses import dataclass
 
 WEIGHTS = 400_000   # bytes of a model
@@ -97,6 +98,11 @@ AT_PROXY = {
     "502 page": ({"status": 502, "body": "<html>bad gateway</html>"}, "ok", "answered 502"),
     "401": ({"status": 401}, None, "asks for credentials"), "404": ({"status": 404, "body": "404 page not found"}, None, "answered 404"),
 }
+# Ollama is killed while it writes down how far a download is: the note is empty, and Ollama pulls that layer no more.
+HALF_A_NOTE = "killed in mid-note, starts again"
+# A module ends while Ollama meets this at the registry: it waits before it asks again, or it waits for an answer.
+TROUBLES = {"Ollama waits to try again": {**REGISTRY_MOMENTS["bytes"], "status": 503, "body": "later"},
+            "the registry hangs": {**REGISTRY_MOMENTS["bytes"], "stall_after": 0}}
 PROXY_MOMENTS = {"before the state is read": "/api/tags", "before the pull": "/api/pull", "after the pull": "/api/tags"}
 
 
@@ -135,6 +141,19 @@ def all_cases():
     return [case for shape in SHAPES for case in _of(shape)]
 
 
+def sample(found):
+    """Some of these cases (list), for a minute: each fault in each shape once, at the moment that was met least until then."""
+    groups, met = collections.defaultdict(list), collections.Counter()
+    for case in found:
+        groups[case.where, case.fault, case.shape].append(case)
+    chosen = []
+    for group in groups.values():
+        case = min(group, key=lambda one: (met[one.where, one.moment], one.lasting))
+        met[case.where, case.moment] += 1
+        chosen.append(case)
+    return chosen
+
+
 def _of(shape):
     """One model meets everything. Of several it matters who fails and who does not, so they meet what stays, at fewer moments."""
     alone = shape == "one"
@@ -155,10 +174,11 @@ def _of(shape):
     for moment in moments:
         for fault, (once, good) in AT_STREAM.items():
             yield from both("stream", fault, moment, {}, once, good)
+    yield Case("stream", HALF_A_NOTE, "middle", shape, False, {}, "ok")
     for fault, (what, once, good) in AT_PROXY.items():
         for moment, path in PROXY_MOMENTS.items():
             how = {"path": path, "all": path == "/api/tags", **what}
             yield from both("proxy", fault, moment, how, once, good)
-    for moment in STREAM_MOMENTS[:3] if alone else ("middle",):
+    for moment in (*STREAM_MOMENTS[:3], *TROUBLES) if alone else ("middle", *TROUBLES):
         for fault in ("SIGTERM", "SIGKILL", "nobody watches"):
-            yield Case("module", fault, moment, shape, False, {}, "cancelled")
+            yield Case("module", fault, moment, shape, False, TROUBLES.get(moment, {}), "cancelled")

@@ -4,7 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Each fault at each moment of a pull, for each shape of a list; see README.md. Its last line: how many cases passed.
 
-    run.py [--at-once N] [WORD..]     only the cases whose name contains each word; LAB_OLLAMA=/path/to/ollama: against that one
+    run.py [--at-once N] [--sample] [WORD..]   only the cases whose name contains each word; --sample: some of them, see cases.sample;
+                                               LAB_OLLAMA=/path/to/ollama: against that one
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="WORD")
     parser.add_argument("--at-once", type=int, default=int(os.environ.get("FAULTS_AT_ONCE", AT_ONCE)))
+    parser.add_argument("--sample", action="store_true")
     parser.add_argument("--module", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     common.find_collection()
@@ -100,6 +102,8 @@ def main():
             ollama_models.main()
     from ansible_collections.localmodels.fastgpt.tests.faults import cases
     found = [case for case in cases.all_cases() if all(word in case.name for word in asked.words)]
+    if asked.sample:
+        found = cases.sample(found)
     real = bool(os.environ.get("LAB_OLLAMA"))
     left_out = [case for case in found if real and case.where == "disk"]
     found = [case for case in found if case not in left_out]

@@ -29,7 +29,9 @@ from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_
 REAL = os.environ.get("LAB_OLLAMA")
 STARTS_AFTER = 0.5      # seconds from the end of an Ollama to its next start
 SLOW = 25_000           # bytes a second of a pull that will be cancelled: it could not end by itself in the meantime
+IN_TROUBLE = 1.5        # seconds after the manifest: Ollama has tried twice, and waits 2 s before it does again
 CANCELLED_WITHIN = 6    # seconds
+QUIET = 2.5             # seconds in which nothing may come of a cancelled pull any more; what waits to try again has tried by then
 _progress.GONE_AFTER = 1  # a minute, shortened
 
 
@@ -160,10 +162,13 @@ class World:
         elif fault == "no JSON in between":
             handler.pass_on(b"<html>\n")
         else:
-            self._end_ollama(signal.SIGTERM if fault.startswith("ended") else signal.SIGKILL, fault.endswith("again"))
+            self._end_ollama(signal.SIGTERM if fault.startswith("ended") else signal.SIGKILL, fault.endswith("again"), fault == cases.HALF_A_NOTE)
 
-    def _end_ollama(self, how, again):
+    def _end_ollama(self, how, again, half_a_note=False):
         self.ollama.stop(how)
+        if half_a_note:
+            for note in pathlib.Path(self.store, "blobs").glob("*-partial-*"):
+                note.write_bytes(b"")
 
         def start():
             time.sleep(STARTS_AFTER)
@@ -198,10 +203,14 @@ class World:
         return json.loads(said.getvalue())
 
     def _cancelled(self, case, models):
-        """A module that is killed, or that nobody watches any more, leaves no pull behind."""
-        self._registry_does(pace=SLOW)
+        """A module that is killed, or that nobody watches any more, leaves no pull behind, and none that would go on later."""
         reached = threading.Event()
-        self.between.fault = Fault(case.moment, models[0].name, lambda handler: reached.set(), 1)
+        if case.how:
+            self._registry_does({**case.how, "path": case.how["path"].format(weights="blobs/" + models[0].weights)}, pace=SLOW)
+        else:
+            self._registry_does(pace=SLOW)
+        after, moment = (IN_TROUBLE, "manifest") if case.how else (0, case.moment)
+        self.between.fault = Fault(moment, models[0].name, lambda handler: threading.Timer(after, reached.set).start(), 1)
         wrong = []
         if case.fault == "nobody watches":
             result = self._unwatched(models, reached)
@@ -213,18 +222,26 @@ class World:
                 if not reached.wait(60):
                     wrong.append("the module did not come as far as to be killed")
                 module.send_signal(getattr(signal, case.fault))
+        if "status" in case.how and case.how["status"] not in [one["answered"] for one in self.registry_requests()]:
+            wrong.append("the registry was in no trouble")
         until = time.monotonic() + CANCELLED_WITHIN
-        while self._busy(models) and time.monotonic() < until:
+        while self._busy() and time.monotonic() < until:
             time.sleep(0.1)
-        if self._busy(models):
-            wrong.append("%d s after it Ollama still pulls" % CANCELLED_WITHIN)
+        if self._busy():
+            wrong.append("%d s after it Ollama still pulls: %s" % (CANCELLED_WITHIN, self._busy()))
         self._heal()
+        self.registry_requests()
+        time.sleep(QUIET)
+        asked = [one["path"] for one in self.registry_requests()] + self._busy()
+        if asked:
+            wrong.append("nobody waits for it, and Ollama goes on with the pull: %s" % asked)
+        if not any(self._missing(models).values()):
+            wrong.append("the pull had ended before it could be cancelled")
         return wrong
 
-    def _busy(self, models):
-        """Whether something of these models is on its way; an answer in which the registry stalled before is none of theirs."""
-        sending = send(self.registry.url, "GET", "/_lab/sending", {}, None)["body"]
-        return self.between.open or any(path.endswith(model.weights) for path in sending for model in models)
+    def _busy(self):
+        """What is on its way (list of str): answers of Ollama to the module, layers from the registry to Ollama."""
+        return ["an answer of Ollama"] * self.between.open + send(self.registry.url, "GET", "/_lab/sending", {}, None)["body"]
 
     def _unwatched(self, models, reached):
         progress = self.folder / "progress"

@@ -34,5 +34,10 @@ def contract() -> None:
 
 
 def faults() -> None:
-    """each fault at each moment of a pull ends with the declared state or with its message"""
+    """each fault in each shape of a list, at one moment of a pull, ends with the declared state or with its message"""
+    call(BIN / "python", "tests/faults/run.py", "--sample")
+
+
+def campaign() -> None:
+    """each fault at each moment of a pull, in each shape of a list"""
     call(BIN / "python", "tests/faults/run.py")

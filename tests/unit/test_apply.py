@@ -218,6 +218,48 @@ def test_what_a_registry_says_of_a_layer_has_its_cause_too(said, kind, passing):
     assert (cause.kind, cause.passing) == (kind, passing)
 
 
+DEAD = 'Get "http://r/v2/c1/m0/blobs/sha256:1f": context canceled'
+
+
+@pytest.mark.parametrize("met, retries, pulls, action", [
+    ([DEAD, NEW], 0, 2, "pull"),                                                    # it is no try
+    ([DEAD, DEAD, NEW], 0, 2, "failed"), ([DEAD, DEAD, DEAD, NEW], 1, 4, "pull"),   # once in a row
+    (["max retries exceeded: EOF", DEAD, "max retries exceeded: EOF", NEW], 1, 3, "failed"),
+    (["max retries exceeded: EOF", DEAD, DEAD, NEW], 1, 3, "failed"),
+])
+def test_a_pull_that_dies_with_the_one_before_says_nothing_of_the_registry(registry, tmp_path, met, retries, pulls, action):
+    server = Server(troubles={"x:latest": [failing(one) if one != NEW else NEW for one in met]})
+    job, report, dummy = run(server, ["x"], tmp_path, retries=retries)
+    assert (server.done.count("pull x:latest"), report["models"][0]["action"]) == (pulls, action)
+    if action == "failed" and met[0] != DEAD:
+        assert "Ollama cannot reach the registry" in str(_report.failure(job.outcomes)), "the cause is not hidden by what followed from it"
+
+
+@pytest.mark.parametrize("said", ["EOF", "unexpected EOF", "invalid character '\\x00' looking for beginning of value", "unexpected end of JSON input"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_note_that_ollama_cannot_read_is_dropped_where_it_can_be(registry, tmp_path, said, there):
+    note = tmp_path / "blobs" / "sha256-a-partial-0"
+    if there:
+        note.parent.mkdir()
+        note.write_bytes(b"")
+    server = Server(troubles={"x:latest": [failing(said), NEW]})
+    job, report, dummy = run(server, ["x"], tmp_path)
+    assert report["models"][0]["action"] == ("pull" if there else "failed") and not note.exists()
+    assert len(job.warnings) == there
+    if not there:
+        assert server.done.count("pull x:latest") == 1
+        assert "Delete the files *-partial-* in the folder blobs of its model store" in str(_report.failure(job.outcomes))
+
+
+def test_a_store_that_may_not_be_changed_is_left_to_the_operator(registry, tmp_path, monkeypatch):
+    def refuse(self, digests):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("ansible_collections.localmodels.fastgpt.plugins.module_utils._store.Store.drop_unreadable_notes", refuse)
+    job, report, dummy = run(Server(troubles={"x:latest": [failing("EOF"), NEW]}), ["x"], tmp_path)
+    assert report["models"][0]["action"] == "failed" and not job.warnings and "Delete the files" in str(_report.failure(job.outcomes))
+
+
 def test_a_server_that_restarts_just_after_the_pull_is_asked_again(registry, tmp_path):
     server, away = Server(), [Unreachable("Ollama", "http://h", "refuses the connection"), Refused("Ollama", "http://h", "answered 503", status=503)]
     look = server.found

@@ -29,6 +29,16 @@ def test_there_are_enough_cases_and_each_is_there_once():
         assert {case.expected == "ok" for case in found if case.shape == shape} == {True, False}
 
 
+def test_the_sample_meets_each_fault_in_each_shape_and_each_moment():
+    found = cases.all_cases()
+    some = cases.sample(found)
+    assert some == cases.sample(found) and all(case in found for case in some), "the same cases each time, all of them known to the campaign"
+    for seen in (lambda case: (case.where, case.fault, case.shape), lambda case: (case.where, case.moment)):
+        assert {seen(case) for case in some} == {seen(case) for case in found}
+    assert {(case.shape, case.lasting) for case in some} == {(shape, lasting) for shape in cases.SHAPES for lasting in (True, False)}
+    assert len(some) <= len(found) / 3, "a sample is what make test has time for"
+
+
 def test_a_fault_of_one_model_may_not_fail_another():
     hit = {(case.fault, case.moment, case.shape): case.hit for case in cases.all_cases()}
     assert hit["404", "manifest", "shared"] == {0} and hit["wrong bytes", "bytes", "shared"] == {0, 1}

@@ -52,6 +52,17 @@ def test_only_a_layer_that_is_there_as_a_whole_need_not_be_fetched(store):
     assert store.whole([Manifest(a=MB, b=MB), Manifest(b=MB, c=MB)]) == {A}
 
 
+@pytest.mark.parametrize("half", [b"", b'{"N":1,"Off', b"\0\0\0", b"[]", b"\xff"])
+def test_a_note_that_ollama_cannot_read_goes_with_the_others_of_its_layer_and_no_byte_of_a_model(store, half):
+    whole = b'{"N":0,"Offset":0,"Size":5,"Completed":3}\n'
+    for name, content in ((A, b"x"), (A + "-partial", b"y"), (A + "-partial-0", whole), (A + "-partial-1", half), (B + "-partial-0", whole), (C + "-partial-0", half)):
+        put(store, name, content)
+    assert store.drop_unreadable_notes([A, B]) is True
+    assert sorted(os.listdir(os.path.join(store.path, "blobs"))) == sorted(
+        name.replace(":", "-") for name in (A, A + "-partial", B + "-partial-0", C + "-partial-0"))
+    assert store.drop_unreadable_notes([A, B]) is False
+
+
 def test_free_space_of_a_store_that_is_not_there_yet_is_that_of_its_disk(tmp_path):
     assert _store.Store(str(tmp_path / "later" / "models")).free() > 0
 

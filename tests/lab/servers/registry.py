@@ -135,7 +135,9 @@ class Registry:
                     request.transport.close()
                     return
                 if sent >= rule.get("stall_after", end):
-                    await asyncio.sleep(3600)
+                    while request.transport and not request.transport.is_closing():  # who has gone is sent nothing any more
+                        await asyncio.sleep(0.1)
+                    return
                 ends = [end - first] + [rule[key] for key in ("cut_after", "stall_after") if key in rule]
                 chunk = blob.read(min(CHUNK, min(ends) - sent, rule.get("rate", CHUNK)))
                 if not chunk:

@@ -175,8 +175,7 @@ class Download:
         """Take up the parts of an earlier pull, or ask for the size and cut it into parts."""
         number = 0
         while os.path.exists(self._part_path(number)):
-            with open(self._part_path(number), encoding="utf-8") as file:
-                self.parts.append(json.load(file))
+            self.parts.append(self._noted(number))
             number += 1
         if not self.parts:
             answer = await registry.ask("HEAD", "/blobs/" + self.digest)
@@ -192,6 +191,15 @@ class Download:
 
     def _part_path(self, number):
         return "%s-partial-%d" % (self.path, number)
+
+    def _noted(self, number):
+        """A server that was killed while it wrote this leaves it empty, and no pull of the layer succeeds any more."""
+        with open(self._part_path(number), encoding="utf-8", errors="replace") as file:
+            text = file.read()
+        try:
+            return go.decode(text, "unexpected EOF" if text.strip() else "EOF")
+        except ValueError as problem:
+            raise PullError(str(problem)) from problem
 
     def _keep(self, part):
         with open(self._part_path(part["N"]), "w", encoding="utf-8") as file:
@@ -253,24 +261,24 @@ class Download:
         while True:
             try:
                 return await self._bytes(session, url, descriptor, part)
+            except asyncio.TimeoutError:  # an OSError since Python 3.11
+                continue
             except OSError as problem:
                 if problem.errno == errno.ENOSPC:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path + "-partial") from problem
                 cause = "EOF"
-            except asyncio.TimeoutError:
-                continue
             except (PullError, aiohttp.ClientError) as problem:
                 cause = str(problem) if isinstance(problem, PullError) else "EOF"
             tries += 1
             if tries == TRIES:
                 raise PullError("max retries exceeded: %s" % cause)
-            await asyncio.sleep(2 ** (tries - 1))
+            await pause(2 ** (tries - 1))
 
     async def _bytes(self, session, url, descriptor, part):
-        """Fetch the rest of a part; what came is written down whenever it ends."""
+        """Fetch the rest of a part. What came counts where the answer was cut or cancelled, and not where it ended by itself, as a page about an error does."""
         start, stop = part["Offset"] + part["Completed"], part["Offset"] + part["Size"]
         answer = await request(session, "GET", url, {"User-Agent": "Go-http-client/1.1", "Range": "bytes=%d-%d" % (start, stop - 1)})
-        at = start
+        at, counts = start, True
         try:
             while at < stop:
                 chunk = (await asyncio.wait_for(answer.content.read(CHUNK), STALL))[:stop - at]
@@ -279,10 +287,17 @@ class Download:
                 self.write(descriptor, chunk, at)
                 at += len(chunk)
                 self.completed += len(chunk)
+        except asyncio.TimeoutError:  # an OSError since Python 3.11
+            raise
+        except (OSError, PullError):
+            counts = False
+            self.completed -= at - start
+            raise
         finally:
             answer.close()
-            part["Completed"] = at - part["Offset"]
-            self._keep(part)
+            if counts:
+                part["Completed"] = at - part["Offset"]
+                self._keep(part)
 
     def write(self, descriptor, chunk, at):
         if self.space is not None and at + len(chunk) > self.space:
@@ -290,6 +305,18 @@ class Download:
         while chunk:
             written = os.pwrite(descriptor, chunk, at)
             chunk, at = chunk[written:], at + written
+
+
+async def pause(seconds):
+    """As Go's time.Sleep: whoever is cancelled in it notices it afterwards. Until then the download is there, and a pull that joins it dies with it."""
+    over, cancelled = asyncio.ensure_future(asyncio.sleep(seconds)), False
+    while not over.done():
+        try:
+            await asyncio.shield(over)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 class Puller:
