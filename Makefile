@@ -16,9 +16,8 @@ help: ## list the targets
 demo: ## from nothing to an answer: Ollama, a model, FastGPT's compose project and the hop table, on one host of the lab
 	@tests/lab/demo/demo
 
-test: ## every test: lint, sanity, unit, thorough, contract, package, corpus, molecule (a table at the end)
-	@tests/prepare all images
-	@$(RUN) lint sanity unit thorough contract package corpus molecule
+test: venv ## every test: lint, sanity, thorough, contract, package, corpus beside molecule (a table at the end)
+	@$(RUN) lint sanity thorough contract package corpus + images molecule
 
 lint: venv ## ansible-lint (production), yamllint, ruff
 	@$(RUN) lint
