@@ -35,10 +35,11 @@ class Run:
 
     retries: further tries after a failure that may pass, with growing pauses. stall_timeout: seconds, see _pull.follow.
     progress: _progress.Progress. at_once: how many pulls may run at the same time. `fetched`: bytes that the pulls brought;
-    `seconds`: how long that took. `warnings`: list of str.
+    `seconds`: how long that took. warn: called with a text (str) that the operator should read.
     """
 
-    def __init__(self, ollama, prepared, progress, retries=3, stall_timeout=300, at_once=4, sleep=time.sleep, clock=time.monotonic):
+    def __init__(self, ollama, prepared, progress, retries=3, stall_timeout=300, at_once=4, sleep=time.sleep, clock=time.monotonic,
+                 warn=lambda text: None):
         self.ollama, self.progress = ollama, progress
         self.retries, self.stall_timeout, self.at_once = retries, stall_timeout, at_once
         self.sleep, self.clock = sleep, clock
@@ -49,7 +50,7 @@ class Run:
         self._made, self._notes, self._store = prepared.made, prepared.notes, prepared.store
         self._loaded = None
         self._in_trouble = set()
-        self.fetched, self.seconds, self.warnings = 0, 0.0, []
+        self.fetched, self.seconds, self.warn = 0, 0.0, warn
 
     def carry_out(self):
         """Do it. A model that fails does not keep the others from being pulled; look into `outcomes` for problems.
@@ -236,8 +237,8 @@ class Run:
         except OSError:
             return False  # the message says what to delete
         if dropped:
-            self.warnings.append("Ollama could not read what it had noted of an earlier pull of %s, for it was killed while it wrote that down."
-                                 " The note was deleted, so the layer was fetched anew." % action.shown)
+            self.warn("Ollama could not read what it had noted of an earlier pull of %s, for it was killed while it wrote that down."
+                      " The note was deleted, so the layer was fetched anew." % action.shown)
         return dropped
 
     def _tried(self, outcome, attempt, retries):

@@ -365,15 +365,13 @@ def run(module, results):
         fill(module, results, prepared, outcomes, found)
         return
     progress = Progress(params["progress_path"], sum(action.pulls for action in prepared.actions) + len(prepared.to_make))
-    job = _apply.Run(ollama, prepared, progress, params["retries"], params["stall_timeout"], params["parallel"])
+    job = _apply.Run(ollama, prepared, progress, params["retries"], params["stall_timeout"], params["parallel"], warn=module.warn)
     try:
         job.carry_out()
     except Abandoned as problem:
         module.log(str(problem))  # nobody will see the result
         raise
     finally:
-        for warning in job.warnings:
-            module.warn(warning)
         save(module, notes)
         fill(module, results, prepared, job.outcomes, job.found)
         results["pulled"] = {"bytes": job.fetched, "seconds": round(job.seconds, 1),

@@ -108,8 +108,10 @@ def run(server, models, tmp_path, retries=3, exclusive=None, at_once=1):
     wanted = read_wanted(models)
     prepared = _prepare.prepare(server, wanted, str(tmp_path), exclusive=exclusive)
     slept = []
-    job = _apply.Run(server, prepared, Progress(None, 1), retries, 300, at_once, slept.append)
+    warned = []
+    job = _apply.Run(server, prepared, Progress(None, 1), retries, 300, at_once, slept.append, warn=warned.append)
     job.carry_out()
+    job.warned = warned
     return job, _report.report(job.outcomes, job.found), slept
 
 
@@ -245,7 +247,7 @@ def test_a_note_that_ollama_cannot_read_is_dropped_where_it_can_be(registry, tmp
     server = Server(troubles={"x:latest": [failing(said), NEW]})
     job, report, dummy = run(server, ["x"], tmp_path)
     assert report["models"][0]["action"] == ("pull" if there else "failed") and not note.exists()
-    assert len(job.warnings) == there
+    assert len(job.warned) == there
     if not there:
         assert server.done.count("pull x:latest") == 1
         assert "Delete the files *-partial-* in the folder blobs of its model store" in str(_report.failure(job.outcomes))
@@ -257,7 +259,7 @@ def test_a_store_that_may_not_be_changed_is_left_to_the_operator(registry, tmp_p
 
     monkeypatch.setattr("ansible_collections.localmodels.fastgpt.plugins.module_utils._store.Store.drop_unreadable_notes", refuse)
     job, report, dummy = run(Server(troubles={"x:latest": [failing("EOF"), NEW]}), ["x"], tmp_path)
-    assert report["models"][0]["action"] == "failed" and not job.warnings and "Delete the files" in str(_report.failure(job.outcomes))
+    assert report["models"][0]["action"] == "failed" and not job.warned and "Delete the files" in str(_report.failure(job.outcomes))
 
 
 def test_a_server_that_restarts_just_after_the_pull_is_asked_again(registry, tmp_path):
@@ -350,7 +352,7 @@ def test_all_pulls_together_are_summed_up(registry, tmp_path):
     said = []
     progress = Progress(None, 2)
     progress.say = said.append
-    job = _apply.Run(Server(), prepared, progress)
+    job = _apply.Run(Server(), prepared, progress, clock=lambda: 0.0)
     job.carry_out()
     assert _apply._together(3, 90 * 10 ** 6, 45) == "Pulled 3 models, 90.0 MB in 45 s, 2.0 MB/s"
     assert said[-1] == "Pulled 2 models in 0 s" and job.fetched == 0, "the first line of a layer says what was there before"
