@@ -55,7 +55,8 @@ def test_only_a_layer_that_is_there_as_a_whole_need_not_be_fetched(store):
 @pytest.mark.parametrize("half", [b"", b'{"N":1,"Off', b"\0\0\0", b"[]", b"\xff"])
 def test_a_note_that_ollama_cannot_read_goes_with_the_others_of_its_layer_and_no_byte_of_a_model(store, half):
     whole = b'{"N":0,"Offset":0,"Size":5,"Completed":3}\n'
-    for name, content in ((A, b"x"), (A + "-partial", b"y"), (A + "-partial-0", whole), (A + "-partial-1", half), (B + "-partial-0", whole), (C + "-partial-0", half)):
+    for name, content in ((A, b"x"), (A + "-partial", b"y"), (A + "-partial-0", whole), (A + "-partial-1", half),
+                          (B + "-partial-0", whole), (C + "-partial-0", half)):
         put(store, name, content)
     assert store.drop_unreadable_notes([A, B]) is True
     assert sorted(os.listdir(os.path.join(store.path, "blobs"))) == sorted(
