@@ -30,12 +30,11 @@ AT_ONCE = 10  # cases: they wait far more than they work
 LONGEST = 300  # seconds in which some case must end
 
 
-def worker(todo, done):
-    """Play cases in a world of its own until there are no more."""
+def worker(World, todo, done):
+    """Play cases in a world of its own until there are no more. World: world.World, imported once for all workers."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # its servers end with it
     world = None
     try:
-        from ansible_collections.localmodels.fastgpt.tests.faults.world import World
         world = World(pathlib.Path(tempfile.mkdtemp(prefix="faults-"))).start()
         for number, case in iter(todo.get, None):
             began = time.monotonic()
@@ -52,12 +51,12 @@ def worker(todo, done):
         done.put(None)
 
 
-def campaign(found, at_once):
+def campaign(World, found, at_once):
     """Names of cases that failed (list of str)."""
     todo, done = multiprocessing.Queue(), multiprocessing.Queue()
     for entry in enumerate(found):
         todo.put(entry)
-    workers = [multiprocessing.Process(target=worker, args=(todo, done)) for dummy in range(min(at_once, len(found)))]
+    workers = [multiprocessing.Process(target=worker, args=(World, todo, done)) for dummy in range(min(at_once, len(found)))]
     for one in workers:
         todo.put(None)
         one.start()
@@ -101,6 +100,7 @@ def main():
         with patch_module_args(json.loads(asked.module)):
             ollama_models.main()
     from ansible_collections.localmodels.fastgpt.tests.faults import cases
+    from ansible_collections.localmodels.fastgpt.tests.faults.world import World
     found = [case for case in cases.all_cases() if all(word in case.name for word in asked.words)]
     if asked.sample:
         found = cases.sample(found)
@@ -110,7 +110,7 @@ def main():
     if left_out:
         print("left out: %d cases of a full disk, which is a switch of the stand-in" % len(left_out))
     began = time.monotonic()
-    failed = campaign(found, asked.at_once)
+    failed = campaign(World, found, asked.at_once)
     print("%.0f s%s" % (time.monotonic() - began, ", against %s" % os.path.basename(os.environ["LAB_OLLAMA"]) if real else ""))
     print("%d passed" % (len(found) - len(failed)) + (", %d FAILED" % len(failed) if failed else ""))
     return 1 if failed or not found else 0

@@ -29,6 +29,7 @@ from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_
 REAL = os.environ.get("LAB_OLLAMA")
 STARTS_AFTER = 0.5      # seconds from the end of an Ollama to its next start
 SLOW = 25_000           # bytes a second of a pull that will be cancelled: it could not end by itself in the meantime
+STARTED_WITHIN = 200    # seconds for a module in a process of its own, on a machine that has much else to do
 IN_TROUBLE = 1.5        # seconds after the manifest: Ollama has tried twice, and waits 2 s before it does again
 CANCELLED_WITHIN = 6    # seconds
 QUIET = 2.5             # seconds in which nothing may come of a cancelled pull any more; what waits to try again has tried by then
@@ -219,7 +220,7 @@ class World:
         else:
             command = [sys.executable, str(pathlib.Path(__file__).parent / "run.py"), "--module", json.dumps(self._options(models))]
             with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as module:
-                if not reached.wait(60):
+                if not reached.wait(STARTED_WITHIN):
                     wrong.append("the module did not come as far as to be killed")
                 module.send_signal(getattr(signal, case.fault))
         if "status" in case.how and case.how["status"] not in [one["answered"] for one in self.registry_requests()]:
