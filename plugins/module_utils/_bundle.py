@@ -28,7 +28,8 @@ FORMAT = "localmodels.fastgpt bundle"
 VERSION = 1
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
-_PATH = re.compile(r"(manifests|blobs|releases|images)(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)+\Z")
+FOLDERS = ("manifests", "blobs", "releases", "images")
+_PATH = re.compile(r"(" + "|".join(FOLDERS) + r")(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)+\Z")
 
 
 class Damaged(LocalModelsError):
@@ -71,10 +72,11 @@ class Release:
 
 
 class Image:
-    """One container image: `name` (str, as declared), `id` (as Docker told it when it was saved), `file` (File)."""
+    """One container image: `name` (str, as declared), `id` (as Docker told it when it was saved), `file` (File), `architecture` (as Docker
+    names it, such as amd64; "" in a bundle that was made before this was told)."""
 
-    def __init__(self, name, image_id, file):
-        self.name, self.id, self.file = name, image_id, file
+    def __init__(self, name, image_id, file, architecture=""):
+        self.name, self.id, self.file, self.architecture = name, image_id, file, architecture
 
     @property
     def files(self):
@@ -103,7 +105,8 @@ class Bundle:
             "models": [{"name": one.name.full, "manifest": one.path} for dummy, one in sorted(self.models.items())],
             "releases": [{"version": one.version, "asset": one.asset, "files": [file.path for file in one.files]}
                          for dummy, one in sorted(self.releases.items())],
-            "images": [{"name": one.name, "id": one.id, "file": one.file.path} for dummy, one in sorted(self.images.items())],
+            "images": [{"name": one.name, "id": one.id, "architecture": one.architecture, "file": one.file.path}
+                       for dummy, one in sorted(self.images.items())],
             "files": {path: {"size": file.size, "sha256": file.sha256} for path, file in sorted(self.files.items())},
         }, indent=1) + "\n"
 
@@ -136,7 +139,7 @@ def parse(document, manifest_text, where):
         return Bundle(
             [_model(one, files, manifest_text, where) for one in parsed["models"]],
             [Release(one["version"], one["asset"], [files[path] for path in one["files"]]) for one in parsed["releases"]],
-            [Image(one["name"], one["id"], files[one["file"]]) for one in parsed["images"]])
+            [Image(one["name"], one["id"], files[one["file"]], one.get("architecture", "")) for one in parsed["images"]])
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise _damaged(where, "%s says something that cannot be (%r)" % (INDEX, problem)) from problem
 

@@ -133,6 +133,15 @@ def digest(path):
     return summed.hexdigest()
 
 
+def length(url):
+    """Bytes (int) of what lies at `url`, asked without fetching it; 0 where nobody says."""
+    try:
+        with urllib.request.build_opener().open(urllib.request.Request(url, method="HEAD"), timeout=STALL) as response:
+            return int(response.headers.get("Content-Length") or 0)
+    except (ValueError,) + NETWORK_ERRORS:
+        return 0
+
+
 def fetch_text(url, missing, sleep=time.sleep):
     """A small text at `url`. missing: what a 404 probably means. Raises LocalModelsError."""
     for attempt in range(1, TRIES + 1):

@@ -181,7 +181,7 @@ def run(module, results):
     export.want_models(wanted, newest(versions), params["timeout"])
     export.want_releases(versions, params["architectures"], params["release_url"])
     export.want_images(params["images"])
-    export.refuse_if_too_small()
+    export.refuse_unfit_disk()
     results["actions"] = [part.sentence for part in export.parts]
     if module.check_mode:
         planned = export.planned(params["exclusive"])
