@@ -67,7 +67,7 @@ class ActionModule(ActionBase):
                 sender.send(os.path.join(folder, one["path"]), one["place"], one["size"], one["there"])
             sender.end(len(files))
         except OSError as problem:
-            raise LocalModelsError("The bundle cannot be read: %s" % problem, "Look whether its disk is still there") from problem
+            raise LocalModelsError("The bundle cannot be read: %s" % problem, _bundle.MEND_READING) from problem
         finally:
             try:
                 sender.forget()

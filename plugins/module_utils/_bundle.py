@@ -26,6 +26,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import 
 INDEX = "bundle.json"
 FORMAT = "localmodels.fastgpt bundle"
 VERSION = 1
+MEND_READING = "Look whether its disk is still there, and whether this user may read it (chmod -R a+rX); nothing was changed"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 FOLDERS = ("manifests", "blobs", "releases", "images")
@@ -150,14 +151,27 @@ def read(folder):
         try:
             with open(os.path.join(folder, path), "rb") as content:
                 return content.read().decode("utf-8")
+        except PermissionError as problem:
+            raise _forbidden(folder, path) from problem
         except (OSError, ValueError) as problem:
             raise _damaged(folder, "%s cannot be read (%s)" % (path, problem)) from problem
 
-    if not os.path.exists(os.path.join(folder, INDEX)):
+    if not there(folder):
         raise LocalModelsError("There is no bundle in %s: %s is missing" % (folder, INDEX),
                                "Name its folder with ollama_bundle; playbook bundle makes one on a machine with internet. If the bundle lies"
                                " on the managed host and not beside the playbook, set ollama_bundle_remote_src: true")
     return parse(text(INDEX), text, folder)
+
+
+def there(folder):
+    """Whether a folder (str) holds a bundle. Raises LocalModelsError where this user may not look."""
+    try:
+        os.stat(os.path.join(folder, INDEX))
+    except PermissionError as problem:
+        raise _forbidden(folder, INDEX) from problem
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def refuse_relative(folder):
@@ -188,6 +202,8 @@ def refuse_incomplete(folder, files):
         except FileNotFoundError:
             wrong.append("%s is missing" % file.path)
             continue
+        except PermissionError as problem:
+            raise _forbidden(folder, file.path) from problem
         if size != file.size:
             wrong.append("%s has %d bytes instead of %d" % (file.path, size, file.size))
     if wrong:
@@ -196,6 +212,10 @@ def refuse_incomplete(folder, files):
 
 def _size(file):
     return size_text(file.size) if file.size else "(size not known yet)"
+
+
+def _forbidden(folder, path):
+    return LocalModelsError("%s of the bundle in %s cannot be read by this user" % (path, folder), MEND_READING)
 
 
 def _damaged(where, what):

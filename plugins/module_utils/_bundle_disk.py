@@ -26,9 +26,7 @@ def refuse_unfit(folder, files, room):
     """
     if not files:
         return
-    place = os.path.abspath(folder)
-    while not os.path.exists(place):
-        place = os.path.dirname(place)
+    place = nearest(folder)
     if not os.path.isdir(place):
         raise LocalModelsError("%s is no folder" % place, "Name another one; nothing was downloaded")
     if not os.access(place, os.W_OK | os.X_OK):
@@ -41,6 +39,22 @@ def refuse_unfit(folder, files, room):
     if needed > free:
         raise LocalModelsError("The bundle needs %s more in %s, and %s are free: %s are missing"
                                % (size_text(needed), folder, size_text(free), size_text(needed - free)), room + "; nothing was downloaded")
+
+
+def nearest(folder):
+    """The folder itself (str), or that of its parents which is there."""
+    place = os.path.abspath(folder)
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    return place
+
+
+def refuse_too_small(what, more, folder, mend):
+    """Raise LocalModelsError where `more` bytes (int), which `what` (str, plural) need, do not fit the disk of `folder`."""
+    free = shutil.disk_usage(nearest(folder)).free
+    if more > free:
+        raise LocalModelsError("%s need %s more on the disk of %s, and %s are free: %s are missing"
+                               % (what, size_text(more), folder, size_text(free), size_text(more - free)), mend + "; nothing was changed")
 
 
 def unwritable(what, folder, number, said=""):

@@ -54,7 +54,7 @@ class Export:
     def __init__(self, folder, docker=None, retries=3, sleep=time.sleep):
         self.folder, self.docker, self.retries, self.sleep = folder, docker, retries, sleep
         self.old, self.damage = _bundle.Bundle(), None
-        if os.path.exists(os.path.join(folder, _bundle.INDEX)):
+        if _bundle.there(folder):
             try:
                 self.old = _bundle.read(folder)
             except _bundle.Damaged as problem:

@@ -30,6 +30,9 @@ NAMES = ["tiny", "Tiny:LATEST", "qwen2.5:0.5b", "hf.co/u/r:Q4", "me/x:v1", "regi
 models = st.builds(model, st.sampled_from(NAMES), st.text("123456789", max_size=4), st.integers(0, 2))
 bundles = st.lists(models, max_size=5).map(lambda made: _bundle.Bundle(made))
 items = st.lists(st.builds(lambda name, state: {"name": name, "state": state}, st.sampled_from(NAMES), st.sampled_from(_plan.STATES)))
+digests = st.builds(lambda made: made.digest, models)
+pins = st.dictionaries(st.sampled_from(NAMES[2:]), digests, max_size=3).map(
+    lambda known: [{"name": name, "digest": digest} for name, digest in known.items()])
 founds = st.dictionaries(st.sampled_from([ModelName.parse(name).key for name in NAMES]), models).map(
     lambda known: [_plan.Found(ModelName.parse(key), one.digest, one.size) for key, one in known.items()])
 stores = st.dictionaries(st.sampled_from(sorted(LAYERS.values())), st.sampled_from([10, 101, 102, 103, 7]))
@@ -66,6 +69,38 @@ def test_nothing_is_brought_that_is_there(found, declared, bundle, held):
     wanted = [one for one in read_models(declared)[0] if one.name.key in bundle.models]
     for digest, size in _bundle_plan.missing(_bundle_plan.plan(found, wanted, bundle, held)).items():
         assert held.get(digest) != size
+
+
+@given(founds, pins, bundles, stores)
+def test_what_is_pinned_has_that_digest_or_nothing_is_done(found, pinned, bundle, held):
+    wanted = read_models(pinned)[0]
+    there = {one.name.key: one.digest for one in found}
+    offered = {key: one.digest for key, one in bundle.models.items()}
+    if any(one.digest not in (there.get(one.name.key), offered.get(one.name.key)) for one in wanted):
+        with pytest.raises(LocalModelsError, match="The bundle does not hold |is declared with the digest"):
+            _bundle_plan.plan(found, wanted, bundle, held)
+        return
+    steps = _bundle_plan.plan(found, wanted, bundle, held)
+    after = _plan.apply(found, [step for step in steps if step.changes])
+    assert {one.name.key: one.digest for one in wanted}.items() <= {one.name.key: one.digest for one in after}.items()
+    assert not any(step.changes for step in _bundle_plan.plan(after, wanted, bundle, dict(held, **_bundle_plan.missing(steps))))
+
+
+def test_a_pin_that_the_bundle_does_not_keep_names_all_three():
+    mine, theirs = model("tiny", "1"), model("tiny", "2")
+    wanted = read_models([{"name": "tiny", "digest": "d" * 64}])[0]
+    with pytest.raises(LocalModelsError) as refused:
+        _bundle_plan.plan([_plan.Found(mine.name, mine.digest)], wanted, _bundle.Bundle([theirs]), {})
+    assert str(refused.value).startswith("tiny:latest is declared with the digest %s; the bundle holds %s, and this server %s. Run playbook bundle"
+                                         % ("d" * 12, theirs.digest[:12], mine.digest[:12]))
+
+
+def test_a_pin_replaces_what_the_server_has_under_the_name_even_if_only_the_digest_is_another_one():
+    old, pinned = model("tiny", "12", spaces=1), model("tiny", "12")
+    step, = _bundle_plan.plan([_plan.Found(old.name, old.digest)], read_models([{"name": "tiny", "digest": pinned.digest}])[0],
+                              _bundle.Bundle([pinned]), dict(pinned.blobs))
+    assert (step.verb, step.after) == ("update", pinned.digest)
+    assert step.sentence() == "Import tiny:latest with the declared digest (all layers are there)"
 
 
 @given(bundles)
@@ -134,7 +169,13 @@ def test_files_that_are_missing_or_short_are_named(tmp_path):
     ([{"name": "house", "from": "qwen2.5:7b", "system": "x"}, "qwen2.5:7b"], ["qwen2.5:7b"], ["house:latest is made on its host, from qwen2.5:7b"]),
     ([{"name": "house2", "from": "House"}, {"name": "house", "from": "a"}], ["a:latest"],
      ["house2:latest is made on its host, from House:latest", "house:latest is made on its host, from a:latest"]),
-    ([{"name": "own", "from": "./own.gguf"}], [], ["own:latest is made from files, which lie beside the playbook and not in a registry"]),
+    ([{"name": "own", "from": "/srv/own.gguf"}], [],
+     ["own:latest is made on its host, from /srv/own.gguf; bring /srv/own.gguf there, under the same path"]),
+    ([{"name": "clerk", "from": "a", "adapter": "/srv/clerk"}], ["a:latest"],
+     ["clerk:latest is made on its host, from a:latest; bring /srv/clerk there, under the same path"]),
+    ([{"name": "a", "state": "loaded"}, {"name": "b", "state": "unloaded"}], ["a:latest", "b:latest"], []),
+    (["hf.co/u/r:Q4_K_M", "HF.co/U/R:q4_k_m", {"name": "registry.lab:5000/a/b:c", "insecure": True}],
+     ["hf.co/u/r:Q4_K_M", "registry.lab:5000/a/b:c"], []),
 ])
 def test_which_models_are_meant(given_items, names, left_out):
     wanted, said = read_models(given_items)
@@ -146,10 +187,30 @@ def test_latest_and_insecure_win_over_other_hosts():
     assert (one.state, one.insecure) == ("latest", True)
 
 
-@pytest.mark.parametrize("item", [7, {"nam": "a"}, None, ["a"]])
-def test_what_is_no_item_is_refused(item):
-    with pytest.raises(LocalModelsError, match="neither a name nor a map with a name"):
+@pytest.mark.parametrize(("item", "says"), [
+    (7, "7 in the list of models is neither a name nor a map"), (None, "neither a name nor a map"), (["a"], "neither a name nor a map"),
+    ({"nam": "a"}, "has the key 'nam', which is unknown. Probably name is meant"), ({"state": "latest"}, "has no name"),
+    ({"name": "a", "state": "newest"}, "has the state 'newest', which is unknown"),
+    ({"name": "a", "insecure": "perhaps"}, "insecure 'perhaps', which is neither true nor false"),
+    ({"name": "a", "from": "./a.gguf"}, "which is no absolute path"), ({"name": "a", "digest": "sha256:1"}, "which is none"),
+    ({"name": "a", "digest": "1" * 64, "state": "latest"}, "has a digest and the state latest"),
+])
+def test_what_is_no_item_is_refused_as_where_it_is_pulled(item, says):
+    with pytest.raises(LocalModelsError, match=says):
         read_models([item])
+    with pytest.raises(LocalModelsError, match=says):
+        _plan.read_wanted([item])
+
+
+def test_a_word_for_no_is_no():
+    assert read_models([{"name": "a", "insecure": "no"}], insecure=True)[0][0].insecure is False
+
+
+def test_a_pin_holds_for_all_hosts_and_two_pins_are_two_bundles():
+    one, = read_models(["a", {"name": "A:latest", "digest": "sha256:" + "B" * 64}, {"name": "a", "state": "latest"}])[0]
+    assert (one.digest, one.state) == ("b" * 64, "latest")
+    with pytest.raises(LocalModelsError, match="a:latest is declared with the digest b{12} and with the digest c{12}"):
+        read_models([{"name": "a", "digest": "b" * 64}, {"name": "a", "digest": "c" * 64}])
 
 
 def test_a_typo_gets_a_suggestion_from_the_bundle():
