@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
         folder = os.path.expanduser(str(arguments["bundle"]))
         _bundle.refuse_relative(folder)
         bundle = _bundle.read(folder)
-        contents = {"document": bundle.document(), "manifests": bundle.manifests()}
+        contents = bundle.carried()
         planned = self._planned(task_vars, contents)
         if self._task.check_mode or planned.get("failed") or not planned.get("changed"):
             return _shown(planned)

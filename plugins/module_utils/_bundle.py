@@ -85,9 +85,11 @@ class Image:
 
 
 class Bundle:
-    """What a bundle holds: `models` {ModelName.key: Model}, `releases` {(version, asset): Release}, `images` {image_key: Image}."""
+    """What a bundle holds: `models` {ModelName.key: Model}, `releases` {(version, asset): Release}, `images` {image_key: Image}; and `broken`
+    {ModelName.key: Damaged}: models whose manifest is no good, which do not keep the others from being used."""
 
-    def __init__(self, models=(), releases=(), images=()):
+    def __init__(self, models=(), releases=(), images=(), broken=()):
+        self.broken = dict(broken)
         self.models = {one.name.key: one for one in models}
         self.releases = {(one.version, one.asset): one for one in releases}
         self.images = {image_key(one.name): one for one in images}
@@ -115,6 +117,11 @@ class Bundle:
         """{path: text} of the models' manifests. They are JSON, so text loses nothing."""
         return {one.path: one.raw.decode("utf-8") for one in self.models.values()}
 
+    def carried(self):
+        """All that a host has to know of a bundle on the controller (dict, JSON-able), for `of_carried`."""
+        return {"document": self.document(), "manifests": self.manifests(),
+                "broken": {key: [problem.what, problem.mend] for key, problem in self.broken.items()}}
+
     def lines(self):
         """What a person reads in a diff, one line a thing."""
         lines = ["model %s %s %s" % (one.name.short, one.digest[:12], size_text(one.size)) for dummy, one in sorted(self.models.items())]
@@ -137,12 +144,25 @@ def parse(document, manifest_text, where):
                                % (where, parsed.get("version"), VERSION), "Use the same version of the collection on both sides")
     try:
         files = {path: _file(path, said) for path, said in parsed["files"].items()}
+        models, broken = [], {}
+        for one in parsed["models"]:
+            try:
+                models.append(_model(one, files, manifest_text, where))
+            except Damaged as problem:
+                broken[ModelName.parse(one["name"]).key] = problem
         return Bundle(
-            [_model(one, files, manifest_text, where) for one in parsed["models"]],
+            models,
             [Release(one["version"], one["asset"], [files[path] for path in one["files"]]) for one in parsed["releases"]],
-            [Image(one["name"], one["id"], files[one["file"]], one.get("architecture", "")) for one in parsed["images"]])
+            [Image(one["name"], one["id"], files[one["file"]], one.get("architecture", "")) for one in parsed["images"]], broken)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise _damaged(where, "%s says something that cannot be (%r)" % (INDEX, problem)) from problem
+
+
+def of_carried(contents, where):
+    """The Bundle of what `carried` told. where: as for parse. Raises LocalModelsError."""
+    bundle = parse(contents["document"], contents["manifests"].__getitem__, where)
+    bundle.broken = {key: Damaged(*told) for key, told in contents["broken"].items()}
+    return bundle
 
 
 def read(folder):

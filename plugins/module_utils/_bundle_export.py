@@ -49,7 +49,7 @@ class Part:
 class Export:
     """folder: of the bundle. docker: _docker.Docker, or None where no images are asked for. retries: further tries of a registry.
 
-    damage: LocalModelsError where what was there could not be read; it counts as nothing then."""
+    damage: LocalModelsError where the index, or the manifest of a model, could not be read; that counts as nothing then."""
 
     def __init__(self, folder, docker=None, retries=3, sleep=time.sleep):
         self.folder, self.docker, self.retries, self.sleep = folder, docker, retries, sleep
@@ -57,6 +57,7 @@ class Export:
         if _bundle.there(folder):
             try:
                 self.old = _bundle.read(folder)
+                self.damage = next(iter(self.old.broken.values()), None)
             except _bundle.Damaged as problem:
                 self.damage = problem  # files that are whole are found all the same
         self.kept, self.parts = [], []
@@ -133,7 +134,7 @@ class Export:
             new = self.result(made, exclusive)
             for path, text in new.manifests().items():
                 self._write(path, text)
-            if new.document() != self.old.document():
+            if self.changes(new):
                 self._write(_bundle.INDEX, new.document())
             self._clear(set(self.old.files) - set(new.files), new if exclusive and not any(part.problem for part in self.parts) else None)
         except OSError as problem:
@@ -150,6 +151,10 @@ class Export:
         for path in gone | {path for path in left if path not in whole.files}:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path(path))
+
+    def changes(self, new):
+        """Whether bundle.json has to be written for the Bundle `new`."""
+        return bool(self.damage) or new.document() != self.old.document()
 
     def planned(self, exclusive=False):
         """The Bundle as it would be; sizes that are not known yet are 0."""

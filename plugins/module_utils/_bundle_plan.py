@@ -98,6 +98,10 @@ def plan(found, wanted, bundle, held):
     another digest than the declared one.
     """
     there = {one.name.key: one for one in found}
+    for one in wanted:
+        # What the server holds need not come from the bundle, unless the bundle's is wanted.
+        if one.name.key in bundle.broken and (one.name.key not in there or one.state == "latest" or one.digest not in ("", there[one.name.key].digest)):
+            raise bundle.broken[one.name.key]
     lacking = [one for one in wanted if one.name.key not in bundle.models and one.name.key not in there]
     if lacking:
         raise _not_there(lacking, bundle)

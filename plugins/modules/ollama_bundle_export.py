@@ -201,9 +201,8 @@ def run(module, results):
     results["actions"] = [part.sentence for part in export.parts]
     if module.check_mode:
         planned = export.planned(params["exclusive"])
-        fill(module, results, export, planned, changed=bool(export.parts) or planned.document() != export.old.document())
+        fill(module, results, export, planned, changed=bool(export.parts) or export.changes(planned))
         return
-    before = export.old.document()
     progress = Progress(params["progress_path"], 1)
     meter = Meter(progress, export.missing())
     try:
@@ -212,7 +211,7 @@ def run(module, results):
     finally:
         progress.close()
     results["actions"] = [part.sentence for part in export.parts if part.problem is None]
-    fill(module, results, export, new, changed=export.received > 0 or new.document() != before)
+    fill(module, results, export, new, changed=export.received > 0 or export.changes(new))
     refuse_problems([part for part in export.parts if part.problem])
 
 

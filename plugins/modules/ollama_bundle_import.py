@@ -241,8 +241,7 @@ def bundle_of(params):
     if not params["contents"]:
         raise LocalModelsError("A bundle on the controller can only be sent by the action plugin of this module",
                                "Call the module as localmodels.fastgpt.ollama_bundle_import, without async")
-    contents = params["contents"]
-    return _bundle.parse(contents["document"], contents["manifests"].__getitem__, params["bundle"])
+    return _bundle.of_carried(params["contents"], params["bundle"])
 
 
 def release_of(module, bundle):

@@ -137,13 +137,31 @@ def spoilt(change):
     (lambda said: said["files"].update({"blobs/../x": {"size": 1, "sha256": "a" * 64}}), "says something that cannot be"),
     (lambda said: said["files"].update({"blobs/x": {"size": 1, "sha256": "a; rm -rf /"}}), "says something that cannot be"),
     (lambda said: said["models"][0].update(name="../up"), "no model name"),
-    (lambda said: said["files"][said["models"][0]["manifest"]].update(sha256="a" * 64),
-     "the manifest of registry.ollama.ai/library/tiny:latest, is not what it was"),
 ])
 def test_what_cannot_be_is_refused(change, says):
     document, manifests = spoilt(change)
     with pytest.raises(LocalModelsError, match=says):
         _bundle.parse(document, manifests.__getitem__, "here")
+
+
+@pytest.mark.parametrize(("there", "declared", "refused"), [
+    ([], "tiny", True), ([model("tiny", "3")], "tiny", False), ([model("tiny", "3")], {"name": "tiny", "state": "latest"}, True),
+    ([model("tiny", "3")], {"name": "tiny", "digest": "d" * 64}, True), ([], "qwen2.5:0.5b", False),
+    ([model("tiny", "3")], {"name": "tiny", "digest": model("tiny", "3").digest}, False)])
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_spoilt_manifest_keeps_out_its_own_model_and_is_named(there, declared, refused, sent):
+    bundle = _bundle.Bundle([model("tiny", "12"), model("qwen2.5:0.5b", "1")])
+    said = json.loads(bundle.document())
+    said["files"][bundle.models["registry.ollama.ai/library/tiny:latest"].path].update(sha256="a" * 64)
+    spoilt_one = _bundle.parse(json.dumps(said), bundle.manifests().__getitem__, "here")
+    if sent:
+        spoilt_one = _bundle.of_carried(json.loads(json.dumps(spoilt_one.carried())), "here")
+    found = [_plan.Found(one.name, one.digest) for one in there]
+    if refused:
+        with pytest.raises(_bundle.Damaged, match="the manifest of registry.ollama.ai/library/tiny:latest, is not what it was. Copy it again"):
+            _bundle_plan.plan(found, read_models([declared])[0], spoilt_one, {})
+    else:
+        _bundle_plan.plan(found, read_models([declared])[0], spoilt_one, {})
 
 
 def test_a_layer_with_a_name_that_is_no_digest_is_refused():

@@ -402,3 +402,17 @@ def test_release_and_images_need_room_before_they_are_sent(registry, tmp_path, m
 def test_a_version_of_containers_is_told_to_the_registries(registry, tmp_path, capsys):
     call(ollama_bundle_export, capsys, True, bundle=str(tmp_path / "x"), models=[registry.name("tiny")], server_versions=["0.34.4", "0.9.10"])
     assert [one["User-Agent"].split()[0] for one in registry.small.headers] == ["ollama/0.34.4"]
+
+
+@pytest.mark.parametrize("asked_again", [True, False])
+def test_a_lost_manifest_costs_its_own_model_only(registry, tmp_path, capsys, asked_again):
+    bundle = export(registry, tmp_path, "tiny", "other")[1]
+    tiny = next(one for one in bundle.models.values() if one.name.model == "tiny")
+    (tmp_path / tiny.path).unlink()
+    options = dict(bundle=str(tmp_path), models=[registry.name("tiny" if asked_again else "other")])
+    asked = call(ollama_bundle_export, capsys, True, **options)
+    result = call(ollama_bundle_export, capsys, **options)
+    assert asked["changed"] and result["changed"] and result["received"] == 0
+    assert "%s cannot be read" % tiny.path in str(result["warnings"])
+    assert sorted(one.name.model for one in _bundle.read(str(tmp_path)).models.values()) == ["other"] + ["tiny"] * asked_again
+    assert call(ollama_bundle_export, capsys, **options)["changed"] is False
