@@ -182,9 +182,10 @@ class Export:
         if not fetches and entry and entry.digest == model.digest:
             self.kept.append(entry)
             return
-        amount = sum(one.file.size for one in fetches)
+        with_others = {one.file.path for one in self._fetches()}
+        amount = sum(one.file.size for one in fetches if one.file.path not in with_others)
         sentence = "%s %s (%s)" % ("Replace" if entry and entry.digest != model.digest else "Add", model.name.short,
-                                   "%s to download" % size_text(amount) if amount else "its layers are there")
+                                   "%s to download" % size_text(amount) if amount else "its layers come with others" if fetches else "its layers are there")
         self._want(model.name.short, fetches, lambda: model, sentence, model)
 
     def _ask(self, wanted, version, timeout):
