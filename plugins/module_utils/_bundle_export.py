@@ -218,7 +218,7 @@ class Export:
         text = fetch_text(source, missing="There is probably no Ollama release %s" % version)
         sha256 = _release.parse_checksums(text, asset)
         if not sha256:
-            raise LocalModelsError("%s has no line for %s" % (source, asset), "Check the version and the architecture")
+            raise LocalModelsError("%s has no line for %s" % (scrub(source), asset), "Check the version and the architecture")
         folder = "releases/v%s/" % version
         archive = _bundle.File(folder + asset, 0, sha256)
 
