@@ -177,3 +177,31 @@ def test_the_folder_of_releases_is_an_address_for_releases(registry, tmp_path):
     (tmp_path / "opt").mkdir()
     assert _download.Download(release.url, str(tmp_path / "opt" / "archive")).run(sha256, source) is None
     assert (tmp_path / "opt" / "archive").read_bytes() == ARCHIVE
+
+
+def test_an_archive_that_is_short_comes_again_and_one_that_is_whole_does_not_even_without_an_index(registry, tmp_path):
+    archive = tmp_path / "releases" / "v0.32.15" / "ollama-linux-amd64.tar.zst"
+    got = "GET /ollama/v0.32.15/ollama-linux-amd64.tar.zst"
+    export(registry, tmp_path, versions=["0.32.15"])
+    for spoilt, index, fetched in ((ARCHIVE[:-1], True, True), (ARCHIVE, False, False), (b"X" + ARCHIVE[1:], False, True)):
+        archive.write_bytes(spoilt)
+        if not index:
+            (tmp_path / "bundle.json").unlink()
+        registry.asked()
+        export(registry, tmp_path, versions=["0.32.15"])
+        assert (got in registry.asked()) is fetched and true_to_its_word(tmp_path)
+
+
+def test_an_image_is_saved_again_if_docker_has_another_one_or_its_file_is_lost_and_else_not(registry, tmp_path):
+    def saves(docker):
+        docker.calls.clear()
+        job, bundle = export(registry, tmp_path, docker=docker, images=["a/b:1"])
+        assert true_to_its_word(tmp_path) and files_of(tmp_path) == sorted(list(bundle.files) + ["bundle.json"])
+        return docker.calls.count("pull"), docker.calls.count("save"), bundle.images["a/b:1"].id
+
+    assert saves(Docker({"a/b:1": "sha256:one"})) == (0, 1, "sha256:one")
+    assert saves(Docker({"a/b:1": "sha256:one"})) == (0, 0, "sha256:one")
+    assert saves(Docker()) == (0, 0, "sha256:one"), "what is in the bundle needs no Docker"
+    assert saves(Docker({"a/b:1": "sha256:two"})) == (0, 1, "sha256:two")
+    os.unlink(os.path.join(str(tmp_path), _bundle.read(str(tmp_path)).images["a/b:1"].file.path))
+    assert saves(Docker({"a/b:1": "sha256:two"})) == (0, 1, "sha256:two")

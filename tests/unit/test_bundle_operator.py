@@ -254,6 +254,8 @@ def test_a_bundle_from_before_the_architecture_was_told_is_read(registry, tmp_pa
     del document["images"][0]["architecture"]
     (tmp_path / "bundle.json").write_text(json.dumps(document))
     assert len(_bundle_programs.Images(Docker(arch="arm64"), _bundle.read(str(tmp_path)), ["a/b:1"], str(tmp_path)).todo) == 1
+    assert export(registry, tmp_path, docker=Docker(), images=["a/b:1"])[0].parts == []
+    assert json.loads((tmp_path / "bundle.json").read_text()) == document, "nothing changed, so nothing is written"
 
 
 # --- the closed host ------------------------------------------------------------------------------------------------------------------
@@ -416,3 +418,79 @@ def test_a_lost_manifest_costs_its_own_model_only(registry, tmp_path, capsys, as
     assert "%s cannot be read" % tiny.path in str(result["warnings"])
     assert sorted(one.name.model for one in _bundle.read(str(tmp_path)).models.values()) == ["other"] + ["tiny"] * asked_again
     assert call(ollama_bundle_export, capsys, **options)["changed"] is False
+
+
+def test_a_server_that_does_not_run_yet_is_a_warning_in_check_mode_and_an_error_else(registry, closed, capsys):
+    closed["url"] = "http://127.0.0.1:9"
+    asked = call(ollama_bundle_import, capsys, True, models=[registry.name("tiny")], **closed)
+    assert asked["changed"] and "Check mode goes on as if it ran and held no models." in str(asked["warnings"])
+    assert "127.0.0.1:9" in call(ollama_bundle_import, capsys, False, models=[registry.name("tiny")], **closed)["msg"]
+    assert files_of(closed["store_path"]) == []
+
+
+def test_a_store_that_is_not_on_this_host_is_told(registry, closed, capsys, monkeypatch):
+    missing = dict(closed, store_path=closed["store_path"] + "/none")
+    assert "There is no folder %s on this host" % missing["store_path"] in call(ollama_bundle_import, capsys, models=["x"], **missing)["msg"]
+    monkeypatch.setattr(ollama_bundle_import._store, "find", lambda host, found: None)
+    del closed["store_path"]
+    said = call(ollama_bundle_import, capsys, models=["x"], **closed)["msg"]
+    assert "The model store of the Ollama at %s was not found on this host. Name the folder" % closed["url"] in said
+
+
+@pytest.mark.parametrize(("broken", "says"), [("load", "The image a/b:1 cannot be loaded: no space left"),
+                                              ("name", "was loaded, and Docker has no image a/b:1 all the same. Make the bundle again")])
+def test_an_image_that_does_not_come_is_told_and_its_archive_leaves_the_scratch_folder(registry, tmp_path, broken, says):
+    bundle = export(registry, tmp_path / "bundle", docker=Docker(), images=["a/b:1"])[1]
+    docker = Docker()
+    images = _bundle_programs.Images(docker, bundle, ["a/b:1"], str(tmp_path / "scratch"))
+    one, = images.needed()
+    os.makedirs(os.path.dirname(one.place))
+    with open(os.path.join(str(tmp_path / "bundle"), one.file.path), "rb") as archive, open(one.place, "wb") as sent:
+        sent.write(archive.read())
+    real = docker.call
+    docker.call = lambda *given: ((1, "", "no space left") if broken == "load" else (0, "", "")) if given[0] == "load" else real(*given)
+    with pytest.raises(LocalModelsError, match=says):
+        images.carry_out(_bundle_import.Sent())
+    assert os.listdir(str(tmp_path / "scratch")) == []
+
+
+def test_models_that_failed_are_an_error_after_the_others_came(registry, closed, capsys):
+    path = os.path.join(closed["bundle"], "blobs", "sha256-" + digest(b"weights" * 1000))
+    with open(path, "wb") as spoilt:
+        spoilt.write(b"WEIGHTS" * 1000)
+    result = call(ollama_bundle_import, capsys, models=[registry.name("tiny"), registry.name("other")], **closed)
+    assert result["failed"] and result["changed"] and [one["action"] for one in result["models"]] == ["failed", "import"]
+    assert "has the SHA-256" in result["msg"] and "/other:latest" in result["actions"][0] and len(result["actions"]) == 1
+    assert [one.name.model for one in listed(Store(closed["store_path"]))] == ["other"]
+
+
+def test_a_store_of_another_server_is_told(registry, closed, capsys, tmp_path):
+    (tmp_path / "other").mkdir()
+    result = call(ollama_bundle_import, capsys, models=[registry.name("tiny")], **dict(closed, store_path=str(tmp_path / "other")))
+    assert result["failed"] and "was put into %s, and Ollama does not show it" % (tmp_path / "other") in result["msg"]
+
+
+def test_a_spoilt_layer_is_seen_by_whoever_verifies_and_a_full_disk_by_everybody(registry, closed, capsys, monkeypatch):
+    options = dict(closed, models=[registry.name("tiny")])
+    call(ollama_bundle_import, capsys, **options)
+    with open(os.path.join(closed["store_path"], "blobs", "sha256-" + digest(b"licence")), "wb") as spoilt:
+        spoilt.write(b"LICENCE")
+    assert call(ollama_bundle_import, capsys, True, **options)["changed"] is False
+    assert call(ollama_bundle_import, capsys, True, verify=True, **options)["actions"][0].startswith("Bring back layers of ")
+    monkeypatch.setattr(_bundle_disk.shutil, "disk_usage", lambda place: SimpleNamespace(free=6))
+    assert "need 7 B more on the disk of" in call(ollama_bundle_import, capsys, True, verify=True, **options)["msg"]
+
+
+def test_a_relative_folder_and_a_bundle_that_nobody_sent_are_refused(capsys):
+    assert "is no absolute path" in call(ollama_bundle_import, capsys, bundle="stick", remote_src=True)["msg"]
+    assert "can only be sent by the action plugin" in call(ollama_bundle_import, capsys, bundle="/media/usb/bundle")["msg"]
+
+
+def test_files_that_somebody_else_keeps_in_the_folder_of_arrivals_stay(registry, closed, capsys):
+    arrivals = os.path.join(closed["store_path"], _bundle_import.INCOMING)
+    os.mkdir(arrivals)
+    for name in ("sha256-" + "a" * 64, "notes.txt"):
+        with open(os.path.join(arrivals, name), "w"):
+            pass
+    call(ollama_bundle_import, capsys, models=[registry.name("tiny")], **closed)
+    assert os.listdir(arrivals) == ["notes.txt"], "what an earlier play began and nobody declares is gone"
