@@ -201,15 +201,18 @@ class Export:
                 self.sleep(2 ** (this_try + 1))
         told = [_mixups.unknown_model(one.name, [], wanted) if isinstance(problems[one.name.key], _registry.Unknown) else problems[one.name.key]
                 for one in wanted if one.name.key in problems]
-        told += [problem for problem in (self._other_digest(one, manifests[one.name.key]) for one in wanted if one.name.key in manifests) if problem]
+        told += [problem for one in wanted if one.name.key in manifests for problem in [self._of_no_use(one, manifests[one.name.key])] if problem]
         if len(told) == 1:
             raise told[0]
         if told:
             raise LocalModelsError("%d models cannot be had: %s" % (len(told), " ".join(str(one) for one in told)), "Nothing was changed")
         return manifests
 
-    def _other_digest(self, wanted, manifest):
-        """The LocalModelsError for a pinned model (_plan.Wanted) that its registry has no more, else None."""
+    def _of_no_use(self, wanted, manifest):
+        """The LocalModelsError for a model (_plan.Wanted) that is not the pinned one any more, or none that runs without internet, else None."""
+        if not manifest.layers:
+            return LocalModelsError("%s runs in Ollama's cloud and has no weights, so it is of no use without internet" % wanted.name.short,
+                                    "Declare a model that runs on the hosts, such as the same one under another tag")
         entry = self.old.models.get(wanted.name.key)
         return _pin.elsewhere(wanted, manifest, exactly=True, also="; the bundle holds %s" % entry.digest[:12] if entry else "")
 

@@ -94,6 +94,13 @@ def test_a_digest_by_which_an_old_server_showed_the_model_is_not_exactly_it(regi
         export(registry, tmp_path / "another", pinned(registry, "tiny", other))
 
 
+def test_a_model_in_the_cloud_is_refused(registry, tmp_path):
+    registry.serve("big-cloud", [])
+    with pytest.raises(LocalModelsError, match="big-cloud:latest runs in Ollama's cloud and has no weights"):
+        export(registry, tmp_path / "new", "tiny", "big-cloud")
+    assert not (tmp_path / "new").exists()
+
+
 # --- the disk of the bundle -----------------------------------------------------------------------------------------------------------
 
 
