@@ -100,7 +100,7 @@ class Export:
             else:
                 expected = _bundle.Image(name, image_id or "unknown", _bundle.File("images/" + _file_name(name), 0, ""), architecture)
                 self._want(name, [], lambda name=name: self._save(name),
-                           "%s the image %s" % ("Save" if image_id else "Pull and save", name), expected, size)
+                           "%s the image %s" % ("Save" if image_id else "Pull and save", name), expected, size + size // 20)  # of its archive
 
     def _inspected(self, name):
         """(id, architecture, bytes) of an image that Docker has here, else ("", "", 0)."""

@@ -175,7 +175,7 @@ class Models:
         unseen = [step.shown for step in self.todo if step not in self.problems and held_now.get(step.name.key) != step.after]
         if unseen:
             raise LocalModelsError("%s was put into %s, and Ollama does not show it: it keeps its models elsewhere, or may not read there"
-                                   % (" and ".join(unseen), self.store.path), "Name the folder of the running server with store_path (OLLAMA_MODELS)")
+                                   % (", ".join(unseen), self.store.path), "Name the folder of the running server with store_path (OLLAMA_MODELS)")
 
     def _import(self, step, source, tried):
         """All layers of a model are here and verified before the first of them is in place, and the manifest is the last: at any moment

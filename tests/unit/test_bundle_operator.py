@@ -118,7 +118,7 @@ def test_release_and_image_count_before_the_first_byte(registry, tmp_path, monke
     docker = Docker({"a/b:1": "sha256:1"}, size=5_000)
     job_for(registry, tmp_path / "new", "tiny", versions=["0.32.15"]).refuse_unfit_disk()
     job = job_for(registry, tmp_path / "new", "tiny", versions=["0.32.15"], images=["a/b:1"], docker=docker)
-    with pytest.raises(LocalModelsError, match=r"needs 22\.0 kB more in .*/new, and 20\.0 kB are free: 2\.0 kB are missing\. Make room there, .*nothing was"):
+    with pytest.raises(LocalModelsError, match=r"needs 22\.3 kB more in .*/new, and 20\.0 kB are free: 2\.3 kB are missing\. Make room there, .*nothing was"):
         job.refuse_unfit_disk()
     assert not (tmp_path / "new").exists() and docker.calls == ["image"]
 
