@@ -47,7 +47,7 @@ class Part:
 
 
 class Export:
-    """folder: of the bundle. docker: _docker.Docker, or None where no images are asked for. retries: further tries of a registry.
+    """folder: of the bundle. docker: _docker.Docker, needed for images. retries: further tries of a registry.
 
     damage: LocalModelsError where the index, or the manifest of a model, could not be read; that counts as nothing then."""
 

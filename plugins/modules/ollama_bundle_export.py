@@ -189,7 +189,7 @@ def run(module, results):
     """Fills `results` (dict) as it goes, so that a failure in between reports what was done until then."""
     params = module.params
     _bundle.refuse_relative(params["bundle"])
-    export = Export(params["bundle"], Docker(runner(module)) if params["images"] else None, params["retries"])
+    export = Export(params["bundle"], Docker(runner(module)), params["retries"])
     if export.damage:
         module.warn("%s What is whole of it is taken over." % export.damage.what)
     wanted, results["left_out"] = _bundle_plan.read_models(params["models"], params["insecure"])

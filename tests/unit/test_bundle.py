@@ -95,10 +95,18 @@ def test_a_pin_that_the_bundle_does_not_keep_names_all_three():
                                          % ("d" * 12, theirs.digest[:12], mine.digest[:12]))
 
 
+def test_a_pin_that_the_server_has_stays_whatever_the_bundle_holds():
+    mine, theirs = model("tiny", "1"), model("tiny", "2")
+    wanted = read_models([{"name": "tiny", "digest": mine.digest}])[0]
+    assert _bundle_plan.plan([_plan.Found(mine.name, mine.digest)], wanted, _bundle.Bundle([theirs]), {}) == []
+    assert _bundle_plan.plan([_plan.Found(mine.name, mine.digest)], wanted, _bundle.Bundle([]), {}) == []
+
+
 def test_a_pin_replaces_what_the_server_has_under_the_name_even_if_only_the_digest_is_another_one():
     old, pinned = model("tiny", "12", spaces=1), model("tiny", "12")
-    step, = _bundle_plan.plan([_plan.Found(old.name, old.digest)], read_models([{"name": "tiny", "digest": pinned.digest}])[0],
-                              _bundle.Bundle([pinned]), dict(pinned.blobs))
+    found = _plan.Found(old.name, old.digest)
+    found.blobs = set(pinned.blobs)  # as of a server that wrote the manifest anew
+    step, = _bundle_plan.plan([found], read_models([{"name": "tiny", "digest": pinned.digest}])[0], _bundle.Bundle([pinned]), dict(pinned.blobs))
     assert (step.verb, step.after) == ("update", pinned.digest)
     assert step.sentence() == "Import tiny:latest with the declared digest (all layers are there)"
 

@@ -205,3 +205,22 @@ def test_an_image_is_saved_again_if_docker_has_another_one_or_its_file_is_lost_a
     assert saves(Docker({"a/b:1": "sha256:two"})) == (0, 1, "sha256:two")
     os.unlink(os.path.join(str(tmp_path), _bundle.read(str(tmp_path)).images["a/b:1"].file.path))
     assert saves(Docker({"a/b:1": "sha256:two"})) == (0, 1, "sha256:two")
+
+
+def test_an_exclusive_export_that_fails_takes_nothing_away(registry, tmp_path):
+    before = export(registry, tmp_path, "tiny")[1]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "x.tar.part").write_text("left")
+    registry.small.answers["GET", "/v2/library/other/blobs/sha256:" + digest(b"other weights")] = (403, "no")
+    job, bundle = export(registry, tmp_path, "other", exclusive=True)
+    assert job.parts[0].problem and bundle.document() == before.document() and true_to_its_word(tmp_path)
+    assert (tmp_path / "images" / "x.tar.part").exists()
+
+
+def test_what_is_brought_back_is_a_change_although_the_bundle_is_the_same(registry, tmp_path, capsys):
+    bundle = export(registry, tmp_path, "tiny")[1]
+    (tmp_path / "blobs" / ("sha256-" + digest(b"licence"))).unlink()
+    options = dict(bundle=str(tmp_path), models=[registry.name("tiny")])
+    asked, done = call(capsys, check=True, **options), call(capsys, **options)
+    assert asked["changed"] and done["changed"] and asked["actions"] == done["actions"] and done["received"] == 7
+    assert _bundle.read(str(tmp_path)).document() == bundle.document() and call(capsys, **options)["changed"] is False
