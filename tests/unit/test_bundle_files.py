@@ -12,10 +12,11 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle_disk, _bundle_export, _bundle_import, _bundle_plan, _bundle_programs
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_disk, _bundle_export, _bundle_import, _bundle_plan, _bundle_programs
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._bundle_import import OnThisHost, Sent
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._store import Store
 from bundle_world import ARCHIVE, Docker, digest, export, files_of, listed, name_of, serving_two_models
@@ -200,6 +201,32 @@ def test_a_damaged_layer_is_refused_and_named_and_the_other_model_comes(carried,
     assert [entry["action"] for entry in models.report()] == ["failed", "import"]
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_no_layer_of_a_model_is_in_place_before_all_of_them_are_here(carried, store, which):
+    """Else the store would hold layers of a model that never came."""
+    tiny = carried[1].models[ModelName.parse(carried[2][0]["name"]).key]
+    path = carried[0] / tiny.files[which].path
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+    assert len(run_import(carried, store, items=carried[2][:1])[0].problems) == 1
+    assert [one for one in files_of(store.path) if not one.startswith(".incoming/")] == []
+
+
+def test_a_manifest_as_an_old_server_wrote_it_stays_when_a_layer_is_brought_back(carried, store):
+    run_import(carried, store)
+    top = os.path.join(store.path, "manifests")
+    path = os.path.join(top, next(one for one in files_of(top) if "/tiny/" in one))
+    with open(path, "ab") as manifest:
+        manifest.write(b" ")
+    with open(path, "rb") as manifest:
+        said = manifest.read()
+    os.unlink(os.path.join(store.path, "blobs", "sha256-" + digest(b"weights" * 1000)))
+    models = _bundle_import.plan_models(carried[2], carried[1], [Found(name_of(os.path.relpath(path, top)), digest(said), 1)], store)
+    models.carry_out(OnThisHost(str(carried[0])))
+    assert models.steps[0].verb == "repair" and models.report()[0]["digest_after"] == digest(said)
+    with open(path, "rb") as manifest:
+        assert manifest.read() == said
+
+
 def test_a_shared_damaged_layer_keeps_both_out_with_one_reason(carried, store):
     (carried[0] / "blobs" / ("sha256-" + digest(b"licence"))).write_bytes(b"LICENCE")
     models, said = run_import(carried, store)
@@ -337,6 +364,7 @@ def test_a_release_is_unpacked_from_the_bundle(registry, tmp_path):
     part.carry_out(OnThisHost(str(tmp_path / "bundle")))
     assert release.archive == ARCHIVE and _bundle_programs.ReleaseOf(release, bundle).todo == []
     assert files_of(tmp_path / "bundle") == sorted(list(bundle.files) + ["bundle.json"]), "the bundle is only read"
+    assert _bundle_programs.ReleaseOf(release, _bundle.Bundle()).todo == [], "what is there need not be in the bundle"
     release.archive, release.version = None, "0.33.0"
     with pytest.raises(LocalModelsError, match=r"does not hold .* of Ollama 0\.33\.0; of releases it holds 0\.32\.15 \(ollama-linux-amd64"):
         _bundle_programs.ReleaseOf(release, bundle)

@@ -320,15 +320,24 @@ def test_a_bundle_is_only_read_and_need_not_be_complete_in_what_nobody_asks_for(
 
 
 def test_files_get_the_owner_of_the_store_and_their_content_before_their_name(registry, closed, capsys, monkeypatch):
-    events, owned, replace = [], [], os.replace
+    events, owned, modes, replace = [], [], set(), os.replace
     os.chown(closed["store_path"], 4711, 4712)
+    mask = os.umask(0o022)
     monkeypatch.setattr(_bundle_import.os, "fsync", lambda number: events.append("sync"))
-    monkeypatch.setattr(_bundle_import.os, "replace", lambda *names: (events.append("name"), replace(*names)))
+    monkeypatch.setattr(_bundle_import.os, "replace", lambda *names: (
+        events.append("name"), modes.add(stat.S_IMODE(os.stat(os.path.dirname(names[0])).st_mode)), replace(*names)))
     monkeypatch.setattr(_bundle_import.os, "geteuid", lambda: 0)
     monkeypatch.setattr(_bundle_import.os, "chown", lambda path, *ids: owned.append((os.path.basename(path), ids)))
     call(ollama_bundle_import, capsys, False, models=[registry.name("tiny")], **closed)
-    assert events.count("name") == 4 and _in_order(events)
+    os.umask(mask)
+    assert events.count("name") == 4 and _in_order(events) and modes == {0o700}, "what is not whole yet is nobody else's business"
     assert {ids for dummy, ids in owned} == {(4711, 4712)} and {"manifests", "blobs", "library", "tiny"} <= {name for name, dummy in owned}
+
+
+def test_who_is_not_root_gives_nothing_away(registry, closed, capsys, monkeypatch):
+    monkeypatch.setattr(_bundle_import.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(_bundle_import.os, "chown", lambda *given: pytest.fail("only root may do that"))
+    assert call(ollama_bundle_import, capsys, False, models=[registry.name("tiny")], **closed)["changed"]
 
 
 def unreadable(monkeypatch, path):
