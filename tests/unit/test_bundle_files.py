@@ -364,6 +364,13 @@ def test_a_release_is_unpacked_from_the_bundle(registry, tmp_path):
     part.carry_out(OnThisHost(str(tmp_path / "bundle")))
     assert release.archive == ARCHIVE and _bundle_programs.ReleaseOf(release, bundle).todo == []
     assert files_of(tmp_path / "bundle") == sorted(list(bundle.files) + ["bundle.json"]), "the bundle is only read"
+    release.archive = None
+    sent = _bundle_programs.ReleaseOf(release, bundle)
+    os.makedirs(os.path.dirname(sent.needed()[0].place))
+    with open(sent.needed()[0].place, "wb") as place:
+        place.write(ARCHIVE)
+    sent.carry_out(Sent())
+    assert release.archive == ARCHIVE and files_of(release.install_dir) == [], "an archive that was sent does not stay"
     assert _bundle_programs.ReleaseOf(release, _bundle.Bundle()).todo == [], "what is there need not be in the bundle"
     release.archive, release.version = None, "0.33.0"
     with pytest.raises(LocalModelsError, match=r"does not hold .* of Ollama 0\.33\.0; of releases it holds 0\.32\.15 \(ollama-linux-amd64"):
