@@ -95,6 +95,15 @@ def test_a_pin_that_the_bundle_does_not_keep_names_all_three():
                                          % ("d" * 12, theirs.digest[:12], mine.digest[:12]))
 
 
+def test_the_latest_model_by_the_digest_of_an_old_server_is_the_same_one():
+    theirs = model("tiny", "12")
+    found = _plan.Found(theirs.name, "f" * 64)
+    for blobs, verb in ((set(theirs.blobs), "none"), (set(list(theirs.blobs)[:1]), "update")):
+        found.blobs = blobs
+        step, = _bundle_plan.plan([found], read_models([{"name": "tiny", "state": "latest"}])[0], _bundle.Bundle([theirs]), dict(theirs.blobs))
+        assert step.verb == verb
+
+
 def test_a_pin_that_the_server_has_stays_whatever_the_bundle_holds():
     mine, theirs = model("tiny", "1"), model("tiny", "2")
     wanted = read_models([{"name": "tiny", "digest": mine.digest}])[0]

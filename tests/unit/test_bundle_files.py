@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -327,6 +328,29 @@ def test_files_that_were_sent_are_compared_too(carried, store):
     assert "did not arrive as a whole" in str(list(models.problems.values())[0])
     assert len(models.problems) < 2 or needed[0].file.sha256 in (digest(b"licence"), digest(b"config"))
     assert [one for one in files_of(store.path) if one.startswith(".incoming")], "what has come stays for the next run"
+
+
+def test_what_was_sent_and_is_damaged_is_sent_anew_next_time_and_keeps_out_all_that_need_it_for_one_reason(carried, store):
+    models = _bundle_import.plan_models(carried[2], carried[1], [], store)
+    os.mkdir(os.path.join(store.path, _bundle_import.INCOMING))
+    for one in models.needed():
+        with open(one.place, "wb") as place:
+            place.write(b"LICENCE" if one.file.sha256 == digest(b"licence") else (carried[0] / one.file.path).read_bytes())
+    assert models.carry_out(Sent()) == [] and len(models.problems) == 2
+    assert all("blobs/sha256-%s, which belongs to" % digest(b"licence") in str(problem) and "has the SHA-256" in str(problem)
+               for problem in models.problems.values())
+    assert [one.file.path for one in models.needed() if one.there() == 0] == ["blobs/sha256-" + digest(b"licence")]
+
+
+def test_what_was_sent_before_needs_no_room_again(carried, store, monkeypatch):
+    models = _bundle_import.plan_models(carried[2], carried[1], [], store)
+    os.mkdir(os.path.join(store.path, _bundle_import.INCOMING))
+    with open(next(one.place for one in models.needed() if one.file.size == 7000), "wb") as place:
+        place.write(b"w" * 6900)
+    for free, fits in ((126, True), (125, False)):  # 100 of the weights, 7 of the licence, 6 of the config, 13 of the other weights
+        monkeypatch.setattr(_bundle_disk.shutil, "disk_usage", lambda place, free=free: SimpleNamespace(free=free))
+        with contextlib.nullcontext() if fits else pytest.raises(LocalModelsError, match="need 126 B more on the disk of .*: 1 B are missing"):
+            models.refuse_if_too_small()
 
 
 def test_images_are_loaded_where_they_are_missing(registry, tmp_path):

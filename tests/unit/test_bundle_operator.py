@@ -510,3 +510,25 @@ def test_files_that_somebody_else_keeps_in_the_folder_of_arrivals_stay(registry,
             pass
     call(ollama_bundle_import, capsys, models=[registry.name("tiny")], **closed)
     assert os.listdir(arrivals) == ["notes.txt"], "what an earlier play began and nobody declares is gone"
+
+
+def test_what_was_done_before_something_failed_is_told(registry, closed, capsys, monkeypatch):
+    export(registry, closed["bundle"], docker=Docker(), images=["a/b:1"])
+    docker = Docker()
+    monkeypatch.setattr(ollama_bundle_import, "Docker", lambda run: docker)
+    with open(os.path.join(closed["bundle"], "blobs", "sha256-" + digest(b"licence")), "wb") as spoilt:
+        spoilt.write(b"LICENCE")
+    options = dict(closed, images=["a/b:1"], models=[registry.name("tiny")])
+    asked = call(ollama_bundle_import, capsys, True, **options)
+    assert [one.split()[0] for one in asked["actions"]] == ["Load", "Import"]
+    result = call(ollama_bundle_import, capsys, **options)
+    assert result["failed"] and result["changed"] and len(result["actions"]) == 1 and result["actions"][0].startswith("Loaded the image a/b:1 (")
+
+
+def test_images_that_have_no_room_are_told_before_they_are_sent(registry, tmp_path, capsys, monkeypatch):
+    bundle = export(registry, tmp_path / "bundle", docker=Docker(), images=["a/b:1"])[1]
+    monkeypatch.setattr(ollama_bundle_import, "Docker", lambda run: Docker())
+    monkeypatch.setattr(_bundle_disk.shutil, "disk_usage", lambda place: SimpleNamespace(free=1))
+    result = call(ollama_bundle_import, capsys, True, bundle=str(tmp_path / "bundle"), contents=json.loads(json.dumps(bundle.carried())),
+                  images=["a/b:1"], scratch_dir=str(tmp_path / "scratch"))
+    assert result["failed"] and "The archives of the images need" in result["msg"]

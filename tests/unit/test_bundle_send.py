@@ -31,7 +31,7 @@ class Host:
 
     def __init__(self, folder, breaks=()):
         self.folder, self.breaks = str(folder), list(breaks)
-        self.pieces, self.temporary = [], 0
+        self.pieces, self.temporary, self.given = [], 0, 0
         self._connection = SimpleNamespace(_shell=SimpleNamespace(join_path=os.path.join))
 
     def _broken(self, moment):
@@ -56,6 +56,7 @@ class Host:
 
     def _fixup_perms2(self, paths, execute):
         assert all(os.path.exists(path) for path in paths) and not execute
+        self.given += 1
 
     def _low_level_execute_command(self, command, sudoable):
         assert sudoable, "runs as the user who runs the module"
@@ -93,6 +94,7 @@ def test_a_file_comes_in_pieces_and_nothing_else_is_left(tmp_path, sizes):
     host, lines = Host(tmp_path), []
     place = send(tmp_path, host, lines=lines)
     assert place.read_bytes() == DATA and host.pieces == [30_000, 30_000, 30_000, 10_000]
+    assert host.given == 4, "whoever one becomes may read each piece"
     assert sorted(os.listdir(tmp_path)) == ["new", "source"] and lines[-1].startswith("gpu1: Sent 1 file of the bundle, 100.0 kB in ")
     assert (place.stat().st_mode & 0o777, place.parent.stat().st_mode & 0o777, place.parent.parent.stat().st_mode & 0o777) == (0o600, 0o700, 0o755)
 
