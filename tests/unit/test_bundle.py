@@ -139,6 +139,14 @@ def test_releases_and_images_are_in_the_index_too():
     assert again.lines() == "release 0.32.15 ollama-linux-amd64.tar.zst 5 B\nimage ollama/ollama:0.32.15 abc 7 B\n"
 
 
+@pytest.mark.parametrize(("name", "key"), [
+    ("nginx", "nginx:latest"), ("library/nginx:1", "nginx:1"), ("docker.io/library/nginx:1", "nginx:1"), ("index.docker.io/nginx:1", "nginx:1"),
+    ("docker.io/ollama/ollama:0.32.15", "ollama/ollama:0.32.15"), ("mirror.lan:5000/ollama", "mirror.lan:5000/ollama:latest"),
+    ("ghcr.io/library/x:1", "ghcr.io/library/x:1")])
+def test_spellings_of_one_image_have_one_key(name, key):
+    assert _bundle.image_key(name) == key
+
+
 def spoilt(change):
     bundle = _bundle.Bundle([model("tiny", "12")])
     said = json.loads(bundle.document())
