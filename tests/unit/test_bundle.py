@@ -203,6 +203,8 @@ def test_files_that_are_missing_or_short_are_named(tmp_path):
     (tmp_path / one.files[1].path).write_bytes(b"x")
     with pytest.raises(LocalModelsError) as refused:
         _bundle.refuse_incomplete(str(tmp_path), one.files[:3])
+    with pytest.raises(LocalModelsError, match="is missing; and 2 more. Copy it again"):
+        _bundle.refuse_incomplete(str(tmp_path / "nowhere"), (one.files + one.files)[:5])
     assert "%s has 1 bytes instead of %d; %s is missing" % (one.files[1].path, one.files[1].size, one.files[2].path) in str(refused.value)
 
 
