@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
         folder = os.path.expanduser(str(arguments["bundle"]))
         _bundle.refuse_relative(folder)
         bundle = _bundle.read(folder)
-        contents = {"document": bundle.document(), "manifests": bundle.manifests()}
+        contents = bundle.carried()
         planned = self._planned(task_vars, contents)
         if self._task.check_mode or planned.get("failed") or not planned.get("changed"):
             return _shown(planned)
@@ -67,7 +67,7 @@ class ActionModule(ActionBase):
                 sender.send(os.path.join(folder, one["path"]), one["place"], one["size"], one["there"])
             sender.end(len(files))
         except OSError as problem:
-            raise LocalModelsError("The bundle cannot be read: %s" % problem, "Look whether its disk is still there") from problem
+            raise LocalModelsError("The bundle cannot be read: %s" % problem, _bundle.MEND_READING) from problem
         finally:
             try:
                 sender.forget()

@@ -4,27 +4,32 @@
 
 from __future__ import annotations
 
+import re
+
 from ansible.errors import AnsibleFilterError
 
 # The defaults of role ollama: variables of one host do not show the defaults of a role that runs on another.
 PROVIDER = "docker"
 VERSION = "0.32.15"
 IMAGE = "ollama/ollama:%s"
+_VERSION = re.compile(r":v?(\d+\.\d+\.\d+(-rc\d+)?)(-\w+)*\Z")
 
 
 def bundle_contents(hosts, hostvars):
-    """List of inventory names + hostvars -> {"models", "versions", "images"}: what these hosts need of a bundle, each thing once."""
+    """List of inventory names + hostvars -> {"models", "versions", "images", "server_versions"}: what these hosts need of a bundle, each thing once."""
     unknown = [host for host in hosts if host not in hostvars]
     if unknown:
         raise AnsibleFilterError("The inventory has no host %s, whose models shall be in the bundle." % ", ".join(unknown))
-    contents = {"models": [], "versions": [], "images": []}
+    contents = {"models": [], "versions": [], "images": [], "server_versions": []}
     for host in hosts:
         variables = hostvars[host]
         version = str(variables.get("ollama_version", VERSION))
         if variables.get("ollama_provider", PROVIDER) == "host":
             _add(contents["versions"], [version])
         else:
-            _add(contents["images"], [str(variables.get("ollama_docker_image", IMAGE % version))])
+            image = str(variables.get("ollama_docker_image", IMAGE % version))
+            _add(contents["images"], [image])
+            _add(contents["server_versions"], [match.group(1) for match in [_VERSION.search(image)] if match])
         _add(contents["models"], variables.get("local_models") or [])
     return contents
 

@@ -26,9 +26,11 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import 
 INDEX = "bundle.json"
 FORMAT = "localmodels.fastgpt bundle"
 VERSION = 1
+MEND_READING = "Look whether its disk is still there, and whether this user may read it (chmod -R a+rX); nothing was changed"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
-_PATH = re.compile(r"(manifests|blobs|releases|images)(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)+\Z")
+FOLDERS = ("manifests", "blobs", "releases", "images")
+_PATH = re.compile(r"(" + "|".join(FOLDERS) + r")(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)+\Z")
 
 
 class Damaged(LocalModelsError):
@@ -71,10 +73,11 @@ class Release:
 
 
 class Image:
-    """One container image: `name` (str, as declared), `id` (as Docker told it when it was saved), `file` (File)."""
+    """One container image: `name` (str, as declared), `id` (as Docker told it when it was saved), `file` (File), `architecture` (as Docker
+    names it, such as amd64; "" in a bundle that was made before this was told)."""
 
-    def __init__(self, name, image_id, file):
-        self.name, self.id, self.file = name, image_id, file
+    def __init__(self, name, image_id, file, architecture=""):
+        self.name, self.id, self.file, self.architecture = name, image_id, file, architecture
 
     @property
     def files(self):
@@ -82,9 +85,11 @@ class Image:
 
 
 class Bundle:
-    """What a bundle holds: `models` {ModelName.key: Model}, `releases` {(version, asset): Release}, `images` {image_key: Image}."""
+    """What a bundle holds: `models` {ModelName.key: Model}, `releases` {(version, asset): Release}, `images` {image_key: Image}; and `broken`
+    {ModelName.key: Damaged}: models whose manifest is no good, which do not keep the others from being used."""
 
-    def __init__(self, models=(), releases=(), images=()):
+    def __init__(self, models=(), releases=(), images=(), broken=()):
+        self.broken = dict(broken)
         self.models = {one.name.key: one for one in models}
         self.releases = {(one.version, one.asset): one for one in releases}
         self.images = {image_key(one.name): one for one in images}
@@ -103,13 +108,19 @@ class Bundle:
             "models": [{"name": one.name.full, "manifest": one.path} for dummy, one in sorted(self.models.items())],
             "releases": [{"version": one.version, "asset": one.asset, "files": [file.path for file in one.files]}
                          for dummy, one in sorted(self.releases.items())],
-            "images": [{"name": one.name, "id": one.id, "file": one.file.path} for dummy, one in sorted(self.images.items())],
+            "images": [{"name": one.name, "id": one.id, "architecture": one.architecture, "file": one.file.path}
+                       for dummy, one in sorted(self.images.items())],
             "files": {path: {"size": file.size, "sha256": file.sha256} for path, file in sorted(self.files.items())},
         }, indent=1) + "\n"
 
     def manifests(self):
         """{path: text} of the models' manifests. They are JSON, so text loses nothing."""
         return {one.path: one.raw.decode("utf-8") for one in self.models.values()}
+
+    def carried(self):
+        """All that a host has to know of a bundle on the controller (dict, JSON-able), for `of_carried`."""
+        return {"document": self.document(), "manifests": self.manifests(),
+                "broken": {key: [problem.what, problem.mend] for key, problem in self.broken.items()}}
 
     def lines(self):
         """What a person reads in a diff, one line a thing."""
@@ -133,12 +144,25 @@ def parse(document, manifest_text, where):
                                % (where, parsed.get("version"), VERSION), "Use the same version of the collection on both sides")
     try:
         files = {path: _file(path, said) for path, said in parsed["files"].items()}
+        models, broken = [], {}
+        for one in parsed["models"]:
+            try:
+                models.append(_model(one, files, manifest_text, where))
+            except Damaged as problem:
+                broken[ModelName.parse(one["name"]).key] = problem
         return Bundle(
-            [_model(one, files, manifest_text, where) for one in parsed["models"]],
+            models,
             [Release(one["version"], one["asset"], [files[path] for path in one["files"]]) for one in parsed["releases"]],
-            [Image(one["name"], one["id"], files[one["file"]]) for one in parsed["images"]])
+            [Image(one["name"], one["id"], files[one["file"]], one.get("architecture", "")) for one in parsed["images"]], broken)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise _damaged(where, "%s says something that cannot be (%r)" % (INDEX, problem)) from problem
+
+
+def of_carried(contents, where):
+    """The Bundle of what `carried` told. where: as for parse. Raises LocalModelsError."""
+    bundle = parse(contents["document"], contents["manifests"].__getitem__, where)
+    bundle.broken = {key: Damaged(*told) for key, told in contents["broken"].items()}
+    return bundle
 
 
 def read(folder):
@@ -147,14 +171,27 @@ def read(folder):
         try:
             with open(os.path.join(folder, path), "rb") as content:
                 return content.read().decode("utf-8")
+        except PermissionError as problem:
+            raise _forbidden(folder, path) from problem
         except (OSError, ValueError) as problem:
             raise _damaged(folder, "%s cannot be read (%s)" % (path, problem)) from problem
 
-    if not os.path.exists(os.path.join(folder, INDEX)):
+    if not there(folder):
         raise LocalModelsError("There is no bundle in %s: %s is missing" % (folder, INDEX),
                                "Name its folder with ollama_bundle; playbook bundle makes one on a machine with internet. If the bundle lies"
                                " on the managed host and not beside the playbook, set ollama_bundle_remote_src: true")
     return parse(text(INDEX), text, folder)
+
+
+def there(folder):
+    """Whether a folder (str) holds a bundle. Raises LocalModelsError where this user may not look."""
+    try:
+        os.stat(os.path.join(folder, INDEX))
+    except PermissionError as problem:
+        raise _forbidden(folder, INDEX) from problem
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def refuse_relative(folder):
@@ -185,6 +222,8 @@ def refuse_incomplete(folder, files):
         except FileNotFoundError:
             wrong.append("%s is missing" % file.path)
             continue
+        except PermissionError as problem:
+            raise _forbidden(folder, file.path) from problem
         if size != file.size:
             wrong.append("%s has %d bytes instead of %d" % (file.path, size, file.size))
     if wrong:
@@ -193,6 +232,10 @@ def refuse_incomplete(folder, files):
 
 def _size(file):
     return size_text(file.size) if file.size else "(size not known yet)"
+
+
+def _forbidden(folder, path):
+    return LocalModelsError("%s of the bundle in %s cannot be read by this user" % (path, folder), MEND_READING)
 
 
 def _damaged(where, what):

@@ -10,16 +10,14 @@ Ollama's registry answers with a redirect to its store (0.32, server/download.go
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
-import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _mixups, _registry, _release
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._download import Advice, Download, digest, fetch_text
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_disk, _mixups, _pin, _registry, _release
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._download import Advice, Download, digest, fetch_text, length
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
@@ -30,33 +28,36 @@ ADVICE = Advice("Check the line and its proxy, and run again: what came stays", 
 
 
 class Fetch:
-    """One file to bring. file: _bundle.File, whose size is 0 where it is not known yet. url: where it is. source: who told its checksum."""
+    """One file to bring. file: _bundle.File, whose size is 0 where it is not known yet. url: where it is. source: who told its checksum.
+    about: bytes that it probably has."""
 
-    def __init__(self, file, url, source):
+    def __init__(self, file, url, source, about=0):
         self.file, self.url, self.source = file, url, source
+        self.about = about or file.size
 
 
 class Part:
     """One thing the bundle shall hold. what: its name for people. fetches: list of Fetch. make: callable() -> _bundle.Model, Release or Image,
-    called when everything is there. expected: what that will be, as far as it is known before. problem: LocalModelsError where it could
-    not be had."""
+    called when everything is there. expected: what that will be, as far as it is known before. about: bytes that it probably writes beside
+    the fetches. problem: LocalModelsError where it could not be had."""
 
-    def __init__(self, what, fetches, make, sentence, expected):
-        self.what, self.fetches, self.make, self.sentence, self.expected = what, fetches, make, sentence, expected
+    def __init__(self, what, fetches, make, sentence, expected, about=0):
+        self.what, self.fetches, self.make, self.sentence, self.expected, self.about = what, fetches, make, sentence, expected, about
         self.problem = None
 
 
 class Export:
-    """folder: of the bundle. docker: _docker.Docker, or None where no images are asked for. retries: further tries of a registry.
+    """folder: of the bundle. docker: _docker.Docker, needed for images. retries: further tries of a registry.
 
-    damage: LocalModelsError where what was there could not be read; it counts as nothing then."""
+    damage: LocalModelsError where the index, or the manifest of a model, could not be read; that counts as nothing then."""
 
     def __init__(self, folder, docker=None, retries=3, sleep=time.sleep):
         self.folder, self.docker, self.retries, self.sleep = folder, docker, retries, sleep
         self.old, self.damage = _bundle.Bundle(), None
-        if os.path.exists(os.path.join(folder, _bundle.INDEX)):
+        if _bundle.there(folder):
             try:
                 self.old = _bundle.read(folder)
+                self.damage = next(iter(self.old.broken.values()), None)
             except _bundle.Damaged as problem:
                 self.damage = problem  # files that are whole are found all the same
         self.kept, self.parts = [], []
@@ -67,7 +68,7 @@ class Export:
         to_ask = []
         for one in wanted:
             entry = self.old.models.get(one.name.key)
-            if entry and one.state != "latest":
+            if entry and (one.digest == entry.digest if one.digest else one.state != "latest"):
                 self._model(entry, one)
             else:
                 to_ask.append(one)
@@ -88,52 +89,72 @@ class Export:
 
     def want_images(self, names):
         """names: list of str. One that Docker does not have here is pulled; one that it has with another id is saved again."""
-        for name in names:
-            rc, out, dummy = self.docker.call("image", "inspect", "--format", "{{.Id}}", name)
-            image_id = "" if rc else out.strip()
+        for name in {_bundle.image_key(name): name for name in names}.values():
+            if "@" in name:
+                raise LocalModelsError("The image %s is named by its digest, which docker save does not keep" % name,
+                                       "Name it by a tag; the bundle has its SHA-256 and the hosts get just that image")
+            image_id, architecture, size = self._inspected(name)
             entry = self.old.images.get(_bundle.image_key(name))
             if entry and self._there(entry.file) and image_id in ("", entry.id):
                 self.kept.append(entry)
             else:
-                expected = _bundle.Image(name, image_id or "unknown", _bundle.File("images/" + _file_name(name), 0, ""))
+                expected = _bundle.Image(name, image_id or "unknown", _bundle.File("images/" + _file_name(name), 0, ""), architecture)
                 self._want(name, [], lambda name=name: self._save(name),
-                           "%s the image %s" % ("Save" if image_id else "Pull and save", name), expected)
+                           "%s the image %s" % ("Save" if image_id else "Pull and save", name), expected, size + size // 20)  # of its archive
+
+    def _inspected(self, name):
+        """(id, architecture, bytes) of an image that Docker has here, else ("", "", 0)."""
+        rc, out, dummy = self.docker.call("image", "inspect", "--format", "{{.Id}} {{.Architecture}} {{.Size}}", name)
+        image_id, architecture, size = ("", "", 0) if rc else out.split()
+        return image_id, architecture, int(size)
 
     def missing(self):
         """Bytes to download as far as they are known; a layer that models share counts once."""
-        return sum(one.file.size - self._begun(one.file) for one in self._fetches())
+        return sum(one.about - self._begun(one) for one in self._fetches())
 
-    def refuse_if_too_small(self):
-        """Raise LocalModelsError where the disk of the bundle has no room for what is known to come."""
-        place = os.path.abspath(self.folder)
-        while not os.path.exists(place):
-            place = os.path.dirname(place)
-        free = shutil.disk_usage(place).free
-        if self.missing() > free:
-            raise LocalModelsError("The bundle needs %s more in %s, and %s are free" % (size_text(self.missing()), self.folder, size_text(free)),
-                                   ADVICE.room + "; nothing was downloaded")
+    def refuse_unfit_disk(self):
+        """Raise LocalModelsError where the disk of the bundle cannot take what is known to come."""
+        files = [(one.file.path, one.about, one.about - self._begun(one)) for one in self._fetches()]
+        files += [(part.expected.file.path, part.about, part.about) for part in self.parts if isinstance(part.expected, _bundle.Image)]
+        _bundle_disk.refuse_unfit(self.folder, files, ADVICE.room)
 
     def carry_out(self, exclusive=False, on_bytes=None):
         """Bring what is missing, then write what the bundle holds now. Returns that _bundle.Bundle; look into `parts` for problems.
 
         exclusive: what is not asked for leaves the bundle. on_bytes: callable(int).
         """
-        os.makedirs(self.folder, exist_ok=True)
-        self._download(on_bytes)
-        made = list(self.kept)
-        for part in self.parts:
-            if part.problem is None:
-                with _told(part, self.folder):
-                    made.append(part.make())
-        new = self.result(made, exclusive)
-        for path, text in new.manifests().items():
-            self._write(path, text)
-        if new.document() != self.old.document():
-            self._write(_bundle.INDEX, new.document())
-        for path in set(self.old.files) - set(new.files):
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            self._download(on_bytes)
+            made = list(self.kept)
+            for part in self.parts:
+                if part.problem is None:
+                    with _told(part, self.folder):
+                        made.append(part.make())
+            new = self.result(made, exclusive)
+            for path, text in new.manifests().items():
+                self._write(path, text)
+            if self.changes(new):
+                self._write(_bundle.INDEX, new.document())
+            self._clear(set(self.old.files) - set(new.files), new if exclusive and not any(part.problem for part in self.parts) else None)
+        except OSError as problem:
+            raise _bundle_disk.unwritable("The bundle", self.folder, problem.errno, problem.strerror or str(problem)) from problem
+        return new
+
+    def _clear(self, gone, whole):
+        """Remove files that belong to the bundle no more. gone: their paths. whole: the Bundle beside which nothing shall be left of an
+        earlier export that was killed, or None."""
+        left = []
+        for folder in _bundle.FOLDERS if whole else ():
+            for base, dummy, names in os.walk(self._path(folder)):
+                left += [os.path.relpath(os.path.join(base, name), self.folder) for name in names]
+        for path in gone | {path for path in left if path not in whole.files}:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path(path))
-        return new
+
+    def changes(self, new):
+        """Whether bundle.json has to be written for the Bundle `new`."""
+        return bool(self.damage) or new.document() != self.old.document()
 
     def planned(self, exclusive=False):
         """The Bundle as it would be; sizes that are not known yet are 0."""
@@ -161,9 +182,10 @@ class Export:
         if not fetches and entry and entry.digest == model.digest:
             self.kept.append(entry)
             return
-        amount = sum(one.file.size for one in fetches)
+        with_others = {one.file.path for one in self._fetches()}
+        amount = sum(one.file.size for one in fetches if one.file.path not in with_others)
         sentence = "%s %s (%s)" % ("Replace" if entry and entry.digest != model.digest else "Add", model.name.short,
-                                   "%s to download" % size_text(amount) if amount else "its layers are there")
+                                   "%s to download" % size_text(amount) if amount else "its layers come with others" if fetches else "its layers are there")
         self._want(model.name.short, fetches, lambda: model, sentence, model)
 
     def _ask(self, wanted, version, timeout):
@@ -179,18 +201,27 @@ class Export:
                 self.sleep(2 ** (this_try + 1))
         told = [_mixups.unknown_model(one.name, [], wanted) if isinstance(problems[one.name.key], _registry.Unknown) else problems[one.name.key]
                 for one in wanted if one.name.key in problems]
+        told += [problem for one in wanted if one.name.key in manifests for problem in [self._of_no_use(one, manifests[one.name.key])] if problem]
         if len(told) == 1:
             raise told[0]
         if told:
             raise LocalModelsError("%d models cannot be had: %s" % (len(told), " ".join(str(one) for one in told)), "Nothing was changed")
         return manifests
 
+    def _of_no_use(self, wanted, manifest):
+        """The LocalModelsError for a model (_plan.Wanted) that is not the pinned one any more, or none that runs without internet, else None."""
+        if not manifest.layers:
+            return LocalModelsError("%s runs in Ollama's cloud and has no weights, so it is of no use without internet" % wanted.name.short,
+                                    "Declare a model that runs on the hosts, such as the same one under another tag")
+        entry = self.old.models.get(wanted.name.key)
+        return _pin.elsewhere(wanted, manifest, exactly=True, also="; the bundle holds %s" % entry.digest[:12] if entry else "")
+
     def _release(self, version, asset, url):
         source = "%s/%s" % (url, _release.CHECKSUMS)
         text = fetch_text(source, missing="There is probably no Ollama release %s" % version)
         sha256 = _release.parse_checksums(text, asset)
         if not sha256:
-            raise LocalModelsError("%s has no line for %s" % (source, asset), "Check the version and the architecture")
+            raise LocalModelsError("%s has no line for %s" % (scrub(source), asset), "Check the version and the architecture")
         folder = "releases/v%s/" % version
         archive = _bundle.File(folder + asset, 0, sha256)
 
@@ -200,19 +231,30 @@ class Export:
             checksums = self._measured(folder + _release.CHECKSUMS)
             return _bundle.Release(version, asset, [_bundle.File(archive.path, self._size(archive.path), sha256), checksums])
 
-        fetches = [] if self._hashes_to(archive) else [Fetch(archive, "%s/%s" % (url, asset), source)]
+        address = "%s/%s" % (url, asset)
+        fetches = [] if self._hashes_to(archive) else [Fetch(archive, address, source, length(address))]
         self._want("Ollama %s" % version, fetches, make, "Add %s of Ollama %s" % (asset, version), _bundle.Release(version, asset, [archive]))
 
     def _save(self, name):
         """Save an image, pulled before if need be. Returns its _bundle.Image."""
-        if self.docker.call("image", "inspect", "--format", "{{.Id}}", name)[0]:
+        if not self._inspected(name)[0]:
             self._docker("The image %s cannot be pulled" % name, "pull", "--quiet", name)
-        image_id = self.docker.call("image", "inspect", "--format", "{{.Id}}", name)[1].strip()
+        image_id, architecture, dummy = self._inspected(name)
         path = "images/%s-%s.tar" % (_file_name(name), image_id.rpartition(":")[2][:12])
         os.makedirs(os.path.dirname(self._path(path)), exist_ok=True)
         self._docker("The image %s cannot be saved" % name, "save", "--output", self._path(path) + ".part", name)
+        self._as_others(self._path(path) + ".part")
         os.replace(self._path(path) + ".part", self._path(path))
-        return _bundle.Image(name, image_id, self._measured(path))
+        return _bundle.Image(name, image_id, self._measured(path), architecture)
+
+    def _as_others(self, path):
+        """Docker makes a file that only its owner may read, who is often root and not the one that carries the bundle on."""
+        mask = os.umask(0o077)
+        os.umask(mask)
+        with contextlib.suppress(PermissionError):  # FAT and its like know no modes
+            os.chmod(path, 0o666 & ~mask)
+        with open(path, "rb") as saved:
+            os.fsync(saved.fileno())
 
     def _docker(self, what, *arguments):
         rc, dummy, err = self.docker.call(*arguments)
@@ -292,10 +334,10 @@ class Export:
     def _hashes_to(self, file):
         return os.path.exists(self._path(file.path)) and digest(self._path(file.path)) == file.sha256
 
-    def _begun(self, file):
+    def _begun(self, fetch):
         """How many bytes of it an earlier try brought."""
-        part = self._path(file.path) + ".part"
-        return min(file.size, os.path.getsize(part)) if os.path.exists(part) else 0
+        part = self._path(fetch.file.path) + ".part"
+        return min(fetch.about, os.path.getsize(part)) if os.path.exists(part) else 0
 
 
 def _file_name(image):
@@ -310,6 +352,4 @@ def _told(part, folder):
     except LocalModelsError as problem:
         part.problem = problem
     except OSError as problem:
-        mend = {errno.ENOSPC: ADVICE.room, errno.EFBIG: "Its file system holds no files of that size (FAT32 ends at 4 GB): format it as exFAT or ext4"}
-        part.problem = LocalModelsError("%s cannot be written into %s (%s)" % (part.what, folder, problem.strerror or problem),
-                                        mend.get(problem.errno, "Look at the folder and its disk"))
+        part.problem = _bundle_disk.unwritable(part.what, folder, problem.errno, problem.strerror or str(problem))

@@ -1,7 +1,7 @@
 # Copyright (c) localmodels contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a bundle into a host: models into Ollama's own store, a release unpacked, images loaded. Internal to this collection.
+"""From a bundle into a host: files on their way, and models into Ollama's own store. Internal to this collection.
 
 Models go into the store and not through the API, for a model that is created there from the same layers has another digest
 (POST /api/create writes a config and a manifest of its own). A running server reads its manifests anew at every request (0.32).
@@ -14,10 +14,9 @@ import hashlib
 import os
 import re
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_plan
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_disk, _bundle_plan
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._download import digest as digest_of
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 
 # Files grow here. It is a folder of the place they will have, so that the last step is a rename; Ollama looks only into blobs and
 # manifests, and neither lists what lies here nor clears it away.
@@ -52,23 +51,34 @@ class OnThisHost:
         summed = hashlib.sha256()
         _make_private(os.path.dirname(needed.place))
         try:
-            with open(self._path(needed), "rb") as source, open(needed.place, "wb") as target:
-                for chunk in iter(lambda: source.read(_CHUNK), b""):
+            with open(needed.place, "wb") as target:
+                for chunk in self._chunks(needed):
                     summed.update(chunk)
                     target.write(chunk)
             _compare(needed, summed.hexdigest())
         except BaseException:
-            _remove(needed.place)
+            remove(needed.place)
             raise
         return needed.place
 
     def look(self, needed):
         """A verified file to read, not to keep: path (str)."""
-        _compare(needed, digest_of(self._path(needed)))
-        return self._path(needed)
-
-    def _path(self, needed):
+        summed = hashlib.sha256()
+        for chunk in self._chunks(needed):
+            summed.update(chunk)
+        _compare(needed, summed.hexdigest())
         return os.path.join(self.folder, needed.file.path)
+
+    def _chunks(self, needed):
+        """The content of a file of the bundle. What goes wrong here is the bundle's disk, and not that of the store."""
+        try:
+            with open(os.path.join(self.folder, needed.file.path), "rb") as source:
+                for chunk in iter(lambda: source.read(_CHUNK), b""):
+                    yield chunk
+        except OSError as problem:
+            raise LocalModelsError("%s of the bundle in %s, which belongs to %s, cannot be read (%s)"
+                                   % (needed.file.path, self.folder, needed.of, problem.strerror or problem),
+                                   _bundle.MEND_READING) from problem
 
 
 class Sent:
@@ -81,7 +91,7 @@ class Sent:
         try:
             _compare(needed, digest_of(needed.place))
         except LocalModelsError:
-            _remove(needed.place)
+            remove(needed.place)
             raise
         return needed.place
 
@@ -121,12 +131,8 @@ class Models:
         if self.store is None:
             return
         more = sum(one.file.size - one.there() for one in self.needed())
-        free = self.store.free()
-        if more > free:
-            raise LocalModelsError(
-                "The models of the bundle need %s more on the disk of %s, and %s are free: %s are missing"
-                % (size_text(more), self.store.path, size_text(free), size_text(more - free)),
-                "Free that much, move the store to a larger disk, or declare fewer or smaller models; nothing was changed")
+        _bundle_disk.refuse_too_small("The models of the bundle", more, self.store.path,
+                                      "Free that much, move the store to a larger disk, or declare fewer or smaller models")
 
     def carry_out(self, source):
         """Import one model after the other; one that fails does not keep the others out. Returns the sentences of what was done."""
@@ -140,7 +146,7 @@ class Models:
                 self.problems[step] = trouble(problem, step.shown, self.store.path)
             else:
                 done.append(step.sentence(done=True))
-        _clear(os.path.join(self.store.path, INCOMING), everything=not self.problems)
+        clear(os.path.join(self.store.path, INCOMING), everything=not self.problems)
         return done
 
     def report(self):
@@ -169,7 +175,7 @@ class Models:
         unseen = [step.shown for step in self.todo if step not in self.problems and held_now.get(step.name.key) != step.after]
         if unseen:
             raise LocalModelsError("%s was put into %s, and Ollama does not show it: it keeps its models elsewhere, or may not read there"
-                                   % (" and ".join(unseen), self.store.path), "Name the folder of the running server with store_path (OLLAMA_MODELS)")
+                                   % (", ".join(unseen), self.store.path), "Name the folder of the running server with store_path (OLLAMA_MODELS)")
 
     def _import(self, step, source, tried):
         """All layers of a model are here and verified before the first of them is in place, and the manifest is the last: at any moment
@@ -203,11 +209,9 @@ class Models:
         try:
             with open(fresh, "wb") as target:
                 target.write(step.model.raw)
-                target.flush()
-                os.fsync(target.fileno())
             owner.put(fresh, os.path.join(self.store.path, "manifests", name.host, name.namespace, name.model, name.tag))
         except BaseException:
-            _remove(fresh)
+            remove(fresh)
             raise
 
     def _needed(self, step, digest):
@@ -217,82 +221,6 @@ class Models:
         return os.path.join(self.store.path, "blobs", digest.replace(":", "-"))
 
 
-class ReleaseOf:
-    """A release of Ollama from a bundle. release: _release.Release. bundle: _bundle.Bundle. Raises LocalModelsError where it is not in there."""
-
-    def __init__(self, release, bundle, checksum=""):
-        self.release = release
-        self.present = release.present()
-        self._needed = None
-        if self.present:
-            return
-        entry = bundle.releases.get((release.version, release.asset))
-        if entry is None:
-            others = ", ".join("%s (%s)" % key for key in sorted(bundle.releases)) or "none"
-            raise LocalModelsError("The bundle does not hold %s of Ollama %s; of releases it holds %s" % (release.asset, release.version, others),
-                                   "Run playbook bundle with ollama_bundle_versions and ollama_bundle_architectures that name it")
-        if checksum and checksum != entry.files[0].sha256:
-            raise LocalModelsError("Checksum mismatch: %s of the bundle has the SHA-256 %s, but ollama_checksum says %s"
-                                   % (release.asset, entry.files[0].sha256, checksum), "Nothing was installed")
-        self._needed = Needed(entry.files[0], "Ollama %s" % release.version, release.install_dir)
-
-    @property
-    def todo(self):
-        return [] if self.present else [self._needed]
-
-    def needed(self):
-        return self.todo
-
-    def sentences(self, done=False):
-        return ["%s Ollama %s in %s" % ("Unpacked" if done else "Unpack", self.release.version, self.release.path)]
-
-    def carry_out(self, source):
-        os.makedirs(self.release.install_dir, mode=0o755, exist_ok=True)
-        try:
-            self.release.put_in_place(source.look(self._needed))
-        except OSError as problem:
-            raise trouble(problem, "Ollama %s" % self.release.version, self.release.install_dir) from problem
-        finally:
-            _remove(self._needed.place)
-            _clear(os.path.join(self.release.install_dir, INCOMING))
-        return self.sentences(done=True)
-
-
-class Images:
-    """Container images from a bundle: those that Docker does not have under their name. docker: _docker.Docker. names: list of str.
-    folder: where archives grow (str). Raises LocalModelsError for one that is in neither place."""
-
-    def __init__(self, docker, bundle, names, folder):
-        self.docker, self.folder = docker, folder
-        lacking = [name for name in names if docker.call("image", "inspect", "--format", "{{.Id}}", name)[0]]
-        unknown = [name for name in lacking if _bundle.image_key(name) not in bundle.images]
-        if unknown:
-            raise LocalModelsError("This host has no image %s, and the bundle does not hold it" % ", ".join(unknown),
-                                   "Run playbook bundle with ollama_bundle_images that name it; nothing was changed here")
-        self.todo = {name: Needed(bundle.images[_bundle.image_key(name)].file, name, folder) for name in lacking}
-
-    def needed(self):
-        return list(self.todo.values())
-
-    def sentences(self, done=False):
-        return ["%s the image %s (%s)" % ("Loaded" if done else "Load", name, size_text(one.file.size)) for name, one in self.todo.items()]
-
-    def carry_out(self, source):
-        for name, one in self.todo.items():
-            try:
-                rc, dummy, err = self.docker.call("load", "--quiet", "--input", source.look(one))
-            finally:
-                _remove(one.place)
-                _clear(os.path.join(self.folder, INCOMING))
-            if rc:
-                raise LocalModelsError("The image %s cannot be loaded: %s" % (name, scrub(" ".join(err.split()))[-300:]),
-                                       "Look for the free space where Docker keeps its images")
-            if self.docker.call("image", "inspect", "--format", "{{.Id}}", name)[0]:
-                raise LocalModelsError("%s was loaded, and Docker has no image %s all the same" % (one.file.path, name),
-                                       "Make the bundle again: its archive holds another image")
-        return self.sentences(done=True)
-
-
 def held(store, verify=()):
     """{"sha256:hex": bytes} of the blobs in a store. verify: those (iterable of digests) that are hashed; a damaged one is left out."""
     try:
@@ -300,6 +228,8 @@ def held(store, verify=()):
             found = {"sha256:" + _BLOB.match(one.name).group(1): one.stat().st_size for one in entries if _BLOB.match(one.name)}
     except FileNotFoundError:
         return {}
+    except PermissionError as problem:
+        raise trouble(problem, "the bundle", store.path) from problem
     for digest in verify:
         if digest in found and digest_of(os.path.join(store.path, "blobs", digest.replace(":", "-"))) != digest.partition(":")[2]:
             del found[digest]
@@ -323,7 +253,7 @@ def trouble(problem, what, where):
         return LocalModelsError("The disk of %s became full while %s was being imported" % (where, what),
                                 "Free space there and run again; what was there before is still there")
     if problem.errno in (errno.EACCES, errno.EPERM):
-        return LocalModelsError("%s may not be written by this user (%s)" % (where, problem.strerror), "Use become: true")
+        return LocalModelsError("%s may not be read and written by this user (%s)" % (where, problem.strerror), "Use become: true")
     return LocalModelsError("%s could not be imported: %s" % (what, problem), "What was there before is still there")
 
 
@@ -340,6 +270,8 @@ class _Owner:
         self._folders(os.path.dirname(place))
         os.chmod(fresh, 0o644)
         self._own(fresh)
+        with open(fresh, "rb") as written:
+            os.fsync(written.fileno())  # else a power cut may leave the name and not the content
         os.replace(fresh, place)
 
     def _folders(self, path):
@@ -367,19 +299,19 @@ def _make_private(folder):
     os.makedirs(folder, mode=0o700, exist_ok=True)
 
 
-def _remove(path):
+def remove(path):
     try:
         os.unlink(path)
     except FileNotFoundError:
         pass
 
 
-def _clear(folder, everything=False):
+def clear(folder, everything=False):
     """Remove the folder in which files grew, if it is empty. everything: with what earlier plays began and nobody declares any more."""
     try:
         for name in os.listdir(folder) if everything else ():
             if name.startswith("sha256-"):
-                _remove(os.path.join(folder, name))
+                remove(os.path.join(folder, name))
         os.rmdir(folder)
     except OSError:  # not there, or something in it has still to be completed
         pass

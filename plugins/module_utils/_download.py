@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import shutil
 import time
 import urllib.error
 import urllib.request
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import NETWORK_ERRORS, explain
@@ -133,6 +135,15 @@ def digest(path):
     return summed.hexdigest()
 
 
+def length(url):
+    """Bytes (int) of what lies at `url`, asked without fetching it; 0 where nobody says."""
+    try:
+        with urllib.request.build_opener().open(_request(url, {}, "HEAD"), timeout=STALL) as response:
+            return int(response.headers.get("Content-Length") or 0)
+    except (ValueError,) + NETWORK_ERRORS:
+        return 0
+
+
 def fetch_text(url, missing, sleep=time.sleep):
     """A small text at `url`. missing: what a 404 probably means. Raises LocalModelsError."""
     for attempt in range(1, TRIES + 1):
@@ -147,10 +158,21 @@ def fetch_text(url, missing, sleep=time.sleep):
         sleep(2 ** attempt)
 
 
+def _request(url, headers, method="GET"):
+    """User info in the address (user:password@mirror) becomes basic authentication, which no other host gets by a redirect: urllib itself would
+    take the password for a port, and show it."""
+    parts = urlsplit(url)
+    who, dummy, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)), headers=headers, method=method)
+    if who:
+        request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(unquote(who).encode("utf-8")).decode("ascii"))
+    return request
+
+
 def _open(url, headers, missing=FOR_RELEASES.missing):
     """The open response, or None where nothing is left to be sent. Raises Broken where another try may help, else LocalModelsError."""
     try:
-        return urllib.request.build_opener().open(urllib.request.Request(url, headers=headers), timeout=STALL)
+        return urllib.request.build_opener().open(_request(url, headers), timeout=STALL)
     except urllib.error.HTTPError as answered:
         if answered.code == 416:
             return None

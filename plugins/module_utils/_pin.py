@@ -47,12 +47,14 @@ def holds(digest, found, manifest):
         manifest and digest in manifest.digests and manifest.is_the_same(found))
 
 
-def elsewhere(wanted, manifest):
-    """The LocalModelsError for a pinned model (_plan.Wanted) of which the registry's manifest is another one, else None."""
-    if not wanted.digest or wanted.digest in manifest.digests:
+def elsewhere(wanted, manifest, exactly=False, also=""):
+    """The LocalModelsError for a pinned model (_plan.Wanted) of which the registry's manifest is another one, else None.
+
+    exactly: no digest by which older servers show the same model will do. also: what else is to be known (str)."""
+    if not wanted.digest or wanted.digest in ({manifest.digest} if exactly else manifest.digests):
         return None
-    return LocalModelsError("%s is declared with the digest %s, and %s now has %s under this name"
-                            % (wanted.name.short, wanted.digest[:12], wanted.name.host, manifest.digest[:12]),
+    return LocalModelsError("%s is declared with the digest %s, and %s now has %s under this name%s"
+                            % (wanted.name.short, wanted.digest[:12], wanted.name.host, manifest.digest[:12], also),
                             "Look at what changed, then declare digest: %s; the old one can no longer be pulled" % manifest.digest)
 
 

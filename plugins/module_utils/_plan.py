@@ -114,7 +114,7 @@ def read_wanted(items, insecure=False):
     """
     wanted = {}
     for item in items:
-        one = _read_item(item, insecure)
+        one = read_item(item, insecure)
         other = wanted.setdefault(one.name.key, one)
         other.used = other.used or one.used
         for what in ("state", "insecure", "recipe", "keep_alive", "digest"):
@@ -165,7 +165,8 @@ def _refuse_loaded_and_not(wanted):
                                    % (other.name.short, other.state, one.name.short, one.state), "Declare both alike, or one of them present")
 
 
-def _read_item(item, insecure):
+def read_item(item, insecure=False):
+    """One declared model (Wanted) from a name or a map. Raises LocalModelsError as read_wanted does."""
     if isinstance(item, str):
         return Wanted(ModelName.parse(item), insecure=insecure)
     if not isinstance(item, dict):

@@ -16,7 +16,7 @@ import tempfile
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _unzstd
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._download import Download, fetch_text
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 
 ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 CHECKSUMS = "sha256sum.txt"
@@ -79,7 +79,7 @@ class Release:
         source = "%s/%s" % (self.folder_url, CHECKSUMS)
         found = parse_checksums(fetch_text(source, missing="There is probably no Ollama release %s" % self.version), self.asset)
         if not found:
-            raise LocalModelsError("%s has no line for %s" % (source, self.asset),
+            raise LocalModelsError("%s has no line for %s" % (scrub(source), self.asset),
                                    "Check ollama_version, or give the checksum yourself as ollama_checksum")
         return found, source
 
@@ -120,7 +120,7 @@ class Release:
             raise LocalModelsError("%s cannot be unpacked into %s: %s" % (self.asset, target, " ".join(err.split())[-300:]),
                                    "Check the free space there")
         if not os.access(os.path.join(target, "bin", "ollama"), os.X_OK):
-            raise LocalModelsError("%s holds no bin/ollama" % self.url, "Check ollama_release_url")
+            raise LocalModelsError("%s holds no bin/ollama" % scrub(self.url), "Check ollama_release_url")
 
 
 def can_unpack_zstd():

@@ -36,8 +36,12 @@ options:
     description:
       - The models, names and maps as in O(localmodels.fastgpt.ollama_models#module:models).
       - With C(state) V(present) a model that the bundle holds is left alone, and its registry is not asked. With V(latest) the registry is asked,
-        and the model downloaded if it is another one. One with V(absent) is left out.
-      - Of a model that is made C(from) another one, the other one is taken; it is made on the closed host.
+        and the model downloaded if it is another one. V(loaded) and V(unloaded) mean V(present) here, and one with V(absent) is left out.
+      - A model with C(digest) is in the bundle with exactly this digest. A registry gives only what it has now under a name, so if that is another
+        one, nothing is downloaded and the message names both; one that the bundle holds already stays there.
+      - Of a model that is made C(from) another one, the other one is taken; it is made on the closed host. Files and adapters that it is made from
+        are not taken.
+      - Of items that name one model (the list may come from several hosts) the one with C(digest) counts, then one with V(latest).
     type: list
     elements: raw
     default: []
@@ -48,7 +52,12 @@ options:
   versions:
     description:
       - Releases of Ollama, such as V(0.32.15), whose archives for Linux shall be in the bundle.
-      - The newest of them is told to the registries, which refuse models that need a newer one.
+      - The newest of them and of O(server_versions) is told to the registries, which refuse models that need a newer one.
+    type: list
+    elements: str
+    default: []
+  server_versions:
+    description: Releases that run on the closed hosts and whose archives are not needed, such as those in container images.
     type: list
     elements: str
     default: []
@@ -63,7 +72,9 @@ options:
     type: str
     default: https://github.com/ollama/ollama/releases/download
   images:
-    description: Container images, saved by C(docker save) for the architecture of this machine. One that Docker does not have here is pulled.
+    description:
+      - Container images, saved by C(docker save). One that Docker does not have here is pulled, for the architecture of this machine.
+      - A name with a digest is refused, for C(docker save) does not keep it.
     type: list
     elements: str
     default: []
@@ -87,6 +98,8 @@ options:
 seealso:
   - module: localmodels.fastgpt.ollama_bundle_import
 notes:
+  - Before the first byte the disk is looked at, whether it may be written, takes files of that size (FAT32 takes none of 4 GB) and has room. Of an
+    image that has to be pulled the size is not known then.
   - Models that only their owner may pull are not downloaded, for the module holds no key of an account.
 """
 
@@ -119,7 +132,9 @@ left_out:
   returned: success
   type: list
   elements: str
-  sample: ["house:latest is made on its host, from qwen2.5:0.5b"]
+  sample:
+    - house:latest is made on its host, from qwen2.5:0.5b
+    - clerk:latest is made on its host, from /srv/models/clerk.gguf; bring /srv/models/clerk.gguf there, under the same path
 received:
   description: Bytes that were downloaded, images not counted.
   returned: success
@@ -151,6 +166,7 @@ def main():
             models={"type": "list", "elements": "raw", "default": []},
             insecure={"type": "bool", "default": False},
             versions={"type": "list", "elements": "str", "default": []},
+            server_versions={"type": "list", "elements": "str", "default": []},
             architectures={"type": "list", "elements": "str", "choices": ["amd64", "arm64"], "default": ["amd64"]},
             release_url={"type": "str", "default": "https://github.com/ollama/ollama/releases/download"},
             images={"type": "list", "elements": "str", "default": []},
@@ -173,21 +189,20 @@ def run(module, results):
     """Fills `results` (dict) as it goes, so that a failure in between reports what was done until then."""
     params = module.params
     _bundle.refuse_relative(params["bundle"])
-    export = Export(params["bundle"], Docker(runner(module)) if params["images"] else None, params["retries"])
+    export = Export(params["bundle"], Docker(runner(module)), params["retries"])
     if export.damage:
         module.warn("%s What is whole of it is taken over." % export.damage.what)
     wanted, results["left_out"] = _bundle_plan.read_models(params["models"], params["insecure"])
     versions = [parse_version(version) for version in params["versions"]]
-    export.want_models(wanted, newest(versions), params["timeout"])
+    export.want_models(wanted, newest(versions + [parse_version(version) for version in params["server_versions"]]), params["timeout"])
     export.want_releases(versions, params["architectures"], params["release_url"])
     export.want_images(params["images"])
-    export.refuse_if_too_small()
+    export.refuse_unfit_disk()
     results["actions"] = [part.sentence for part in export.parts]
     if module.check_mode:
         planned = export.planned(params["exclusive"])
-        fill(module, results, export, planned, changed=bool(export.parts) or planned.document() != export.old.document())
+        fill(module, results, export, planned, changed=bool(export.parts) or export.changes(planned))
         return
-    before = export.old.document()
     progress = Progress(params["progress_path"], 1)
     meter = Meter(progress, export.missing())
     try:
@@ -196,7 +211,7 @@ def run(module, results):
     finally:
         progress.close()
     results["actions"] = [part.sentence for part in export.parts if part.problem is None]
-    fill(module, results, export, new, changed=export.received > 0 or new.document() != before)
+    fill(module, results, export, new, changed=export.received > 0 or export.changes(new))
     refuse_problems([part for part in export.parts if part.problem])
 
 

@@ -51,7 +51,9 @@ options:
     description:
       - The models to import, names and maps as in O(localmodels.fastgpt.ollama_models#module:models).
       - A model with C(state) V(present) is imported if the server does not hold it; one with V(latest) also if the bundle holds another one;
-        one with V(absent) is left out. Of one that is made C(from) another model, the other one is imported.
+        one with V(absent) is left out, and V(loaded) and V(unloaded) mean V(present) here. Of one that is made C(from) another model, the other
+        one is imported.
+      - A model with C(digest) is imported if the server does not hold exactly this one; that the bundle holds another one is an error.
       - A model that the server holds need not be in the bundle.
     type: list
     elements: raw
@@ -79,7 +81,9 @@ options:
     type: str
     default: ''
   images:
-    description: Container images that Docker shall have. One that Docker has under this name is left alone, even if the bundle's is another one.
+    description:
+      - Container images that Docker shall have. One that Docker has under this name is left alone, even if the bundle's is another one.
+      - One for another architecture than Docker's here is refused.
     type: list
     elements: str
     default: []
@@ -162,7 +166,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_import, _plan, _store
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_import, _bundle_programs, _plan, _store
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker, runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
@@ -201,11 +205,14 @@ def run(module, results):
     params = module.params
     bundle = bundle_of(params)
     release = release_of(module, bundle) if params["version"] else None
-    images = _bundle_import.Images(Docker(runner(module)), bundle, params["images"], params["scratch_dir"]) if params["images"] else None
+    images = _bundle_programs.Images(Docker(runner(module)), bundle, params["images"], params["scratch_dir"]) if params["images"] else None
     ollama = ollama_for(module)
     models = found = None
     if params["models"]:
         found, models = models_of(module, ollama, bundle)
+    for part in (release, images):
+        if part:
+            part.refuse_if_too_small(sent=not params["remote_src"])
     parts = [part for part in (release, images, models) if part and part.todo]
     files = [one for part in parts for one in part.needed()]
     if params["remote_src"]:
@@ -234,15 +241,14 @@ def bundle_of(params):
     if not params["contents"]:
         raise LocalModelsError("A bundle on the controller can only be sent by the action plugin of this module",
                                "Call the module as localmodels.fastgpt.ollama_bundle_import, without async")
-    contents = params["contents"]
-    return _bundle.parse(contents["document"], contents["manifests"].__getitem__, params["bundle"])
+    return _bundle.of_carried(params["contents"], params["bundle"])
 
 
 def release_of(module, bundle):
-    """The _bundle_import.ReleaseOf for the parameters."""
+    """The _bundle_programs.ReleaseOf for the parameters."""
     params = module.params
     release = Release(runner(module), parse_version(params["version"]), params["install_dir"].rstrip("/"), "file:///", "", platform.machine())
-    return _bundle_import.ReleaseOf(release, bundle, read_checksum(params["checksum"]) if params["checksum"] else "")
+    return _bundle_programs.ReleaseOf(release, bundle, read_checksum(params["checksum"]) if params["checksum"] else "")
 
 
 def models_of(module, ollama, bundle):

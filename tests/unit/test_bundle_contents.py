@@ -26,10 +26,12 @@ def test_each_thing_once():
         "b": {"local_models": [{"name": "y", "state": "latest"}, "z"], "ollama_provider": "host", "ollama_version": "0.32.14"},
         "c": {"local_models": ["x"]},
         "d": {"ollama_docker_image": "mirror.lan/ollama:1"},
+        "e": {"ollama_docker_image": "mirror.lan:5000/ollama:0.34.4-rocm", "ollama_version": "0.1.0"},
     }
-    assert module.bundle_contents(list("abcd"), hostvars) == {
+    assert module.bundle_contents(list("abcde"), hostvars) == {
         "models": ["x", {"name": "y", "state": "latest"}, "z"], "versions": [module.VERSION, "0.32.14"],
-        "images": ["ollama/ollama:" + module.VERSION, "mirror.lan/ollama:1"]}
+        "images": ["ollama/ollama:" + module.VERSION, "mirror.lan/ollama:1", "mirror.lan:5000/ollama:0.34.4-rocm"],
+        "server_versions": [module.VERSION, "0.34.4"]}
 
 
 def test_an_unknown_host_is_told():

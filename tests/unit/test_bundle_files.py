@@ -5,103 +5,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import hashlib
-import json
 import os
 import stat
 import time
+from types import SimpleNamespace
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle_export, _bundle_import, _bundle_plan
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_disk, _bundle_export, _bundle_import, _bundle_plan, _bundle_programs
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._bundle_import import OnThisHost, Sent
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._store import Store
-from small_server import serving
-
-ARCHIVE = b"an archive" * 1000
-
-
-def digest(data):
-    return hashlib.sha256(data).hexdigest()
-
-
-class Registry:
-    """Serves models {"name": [layer bytes]} of namespace library, and one release."""
-
-    def __init__(self, small):
-        self.small = small
-        self.host = small.host
-        checksums = "%s  ./ollama-linux-amd64.tar.zst\n%s  ./ollama-linux-arm64.tar.zst\n" % (digest(ARCHIVE), digest(b"arm"))
-        small.answers.update({("GET", "/ollama/v0.32.15/sha256sum.txt"): (200, checksums),
-                              ("GET", "/ollama/v0.32.15/ollama-linux-amd64.tar.zst"): (200, ARCHIVE),
-                              ("GET", "/ollama/v0.32.15/ollama-linux-arm64.tar.zst"): (200, b"arm")})
-
-    def serve(self, name, layers, config=b"config"):
-        self.small.answers["GET", "/v2/library/%s/manifests/latest" % name] = (200, json.dumps({
-            "config": {"digest": "sha256:" + digest(config), "size": len(config)},
-            "layers": [{"digest": "sha256:" + digest(one), "size": len(one)} for one in layers]}, indent=2))
-        for one in layers + [config]:
-            self.small.answers["GET", "/v2/library/%s/blobs/sha256:%s" % (name, digest(one))] = (200, one)
-
-    def name(self, model):
-        return {"name": "%s/library/%s" % (self.host, model), "insecure": True}
-
-    def asked(self):
-        asked, self.small.asked[:] = self.small.paths(), []
-        return [path.replace("GET /v2/library/", "") for path in asked]
+from bundle_world import ARCHIVE, Docker, digest, export, files_of, listed, name_of, serving_two_models
 
 
 @pytest.fixture
 def registry():
-    with serving({}) as small:
-        one = Registry(small)
-        one.serve("tiny", [b"weights" * 1000, b"licence"])
-        one.serve("other", [b"other weights", b"licence"])
+    with serving_two_models() as one:
         yield one
-
-
-class Docker:
-    """Knows images {name: id}; writes and reads archives as docker save and load do."""
-
-    def __init__(self, images=(), can_pull=True):
-        self.images = dict(images)
-        self.can_pull = can_pull
-        self.calls = []
-
-    def call(self, *arguments, **options):
-        self.calls.append(arguments[0])
-        name = arguments[-1]
-        if arguments[0] == "pull":
-            if not self.can_pull:
-                return 1, "", "manifest unknown"
-            self.images[name] = "sha256:" + digest(name.encode())
-        elif arguments[0] == "save":
-            with open(arguments[2], "w") as out:
-                out.write(json.dumps({name: self.images[name]}))
-        elif arguments[0] == "load":
-            with open(arguments[-1]) as archive:
-                self.images.update(json.load(archive))
-        elif name not in self.images:
-            return 1, "", "No such image"
-        return 0, self.images.get(name, ""), ""
-
-
-def export(registry, folder, *models, **more):
-    """Run an export; (Export, Bundle)."""
-    job = _bundle_export.Export(str(folder), more.get("docker"), retries=0, sleep=lambda seconds: None)
-    job.want_models(_bundle_plan.read_models([registry.name(one) if isinstance(one, str) else one for one in models])[0])
-    job.want_releases(more.get("versions", []), ["amd64"], "http://%s/ollama" % registry.host)
-    job.want_images(more.get("images", []))
-    job.refuse_if_too_small()
-    return job, job.carry_out(more.get("exclusive", False), more.get("on_bytes"))
-
-
-def files_of(folder):
-    return sorted(os.path.relpath(os.path.join(base, name), str(folder)) for base, dummy, names in os.walk(str(folder)) for name in names)
 
 
 def test_everything_is_there_once_and_a_second_export_asks_for_nothing(registry, tmp_path):
@@ -110,7 +35,7 @@ def test_everything_is_there_once_and_a_second_export_asks_for_nothing(registry,
     job, bundle = export(registry, tmp_path, "tiny", "other", **arguments)
     assert [part.problem for part in job.parts] == [None] * 4
     asked = registry.asked()
-    assert len(asked) == len(set(asked)) == 2 + 4 + 2  # manifests, distinct layers, release with checksums
+    assert len(asked) == len(set(asked)) == 2 + 4 + 3  # manifests, distinct layers, release with checksums and its size
     assert files_of(tmp_path) == sorted(list(bundle.files) + ["bundle.json"])
     for path, file in bundle.files.items():
         assert (os.path.getsize(str(tmp_path / path)), _bundle_export.digest(str(tmp_path / path))) == (file.size, file.sha256)
@@ -239,22 +164,6 @@ def store(tmp_path):
     return Store(str(tmp_path / "models"))
 
 
-def listed(store):
-    """The models as a server finds them in a store: list of Found."""
-    top = os.path.join(store.path, "manifests")
-    found = []
-    for path in files_of(top):
-        with open(os.path.join(top, path), "rb") as manifest:
-            raw = manifest.read()
-        assert all(os.path.exists(os.path.join(store.path, "blobs", blob.replace(":", "-"))) for blob in store.blobs_of(name_of(path)))
-        found.append(Found(name_of(path), digest(raw), 1))
-    return found
-
-
-def name_of(path):
-    return ModelName.parse("%s:%s" % tuple(path.rsplit("/", 1)))
-
-
 def run_import(carried, store, source=None, verify=False, items=None):
     folder, bundle, declared = carried
     models = _bundle_import.plan_models(items or declared, bundle, listed(store), store, verify)
@@ -291,6 +200,32 @@ def test_a_damaged_layer_is_refused_and_named_and_the_other_model_comes(carried,
         weights, models.steps[0].shown, digest(b"WEIGHTS" * 1000), weights) in str(refused.value)
     assert not [path for path in files_of(store.path) if weights in path]
     assert [entry["action"] for entry in models.report()] == ["failed", "import"]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_no_layer_of_a_model_is_in_place_before_all_of_them_are_here(carried, store, which):
+    """Else the store would hold layers of a model that never came."""
+    tiny = carried[1].models[ModelName.parse(carried[2][0]["name"]).key]
+    path = carried[0] / tiny.files[which].path
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+    assert len(run_import(carried, store, items=carried[2][:1])[0].problems) == 1
+    assert [one for one in files_of(store.path) if not one.startswith(".incoming/")] == []
+
+
+def test_a_manifest_as_an_old_server_wrote_it_stays_when_a_layer_is_brought_back(carried, store):
+    run_import(carried, store)
+    top = os.path.join(store.path, "manifests")
+    path = os.path.join(top, next(one for one in files_of(top) if "/tiny/" in one))
+    with open(path, "ab") as manifest:
+        manifest.write(b" ")
+    with open(path, "rb") as manifest:
+        said = manifest.read()
+    os.unlink(os.path.join(store.path, "blobs", "sha256-" + digest(b"weights" * 1000)))
+    models = _bundle_import.plan_models(carried[2], carried[1], [Found(name_of(os.path.relpath(path, top)), digest(said), 1)], store)
+    models.carry_out(OnThisHost(str(carried[0])))
+    assert models.steps[0].verb == "repair" and models.report()[0]["digest_after"] == digest(said)
+    with open(path, "rb") as manifest:
+        assert manifest.read() == said
 
 
 def test_a_shared_damaged_layer_keeps_both_out_with_one_reason(carried, store):
@@ -350,7 +285,7 @@ def test_layers_that_an_earlier_run_left_are_as_fresh_as_the_manifest(carried, s
 
 
 def test_a_full_disk_is_named_and_leaves_nothing_half_installed(carried, store, monkeypatch):
-    monkeypatch.setattr(store, "free", lambda: 100)
+    monkeypatch.setattr(_bundle_disk.shutil, "disk_usage", lambda place: SimpleNamespace(free=100))
     with pytest.raises(LocalModelsError, match=r"need 7\.0 kB more on the disk of .* and 100 B are free: 6\.9 kB are missing"):
         run_import(carried, store)
     monkeypatch.undo()
@@ -395,16 +330,39 @@ def test_files_that_were_sent_are_compared_too(carried, store):
     assert [one for one in files_of(store.path) if one.startswith(".incoming")], "what has come stays for the next run"
 
 
+def test_what_was_sent_and_is_damaged_is_sent_anew_next_time_and_keeps_out_all_that_need_it_for_one_reason(carried, store):
+    models = _bundle_import.plan_models(carried[2], carried[1], [], store)
+    os.mkdir(os.path.join(store.path, _bundle_import.INCOMING))
+    for one in models.needed():
+        with open(one.place, "wb") as place:
+            place.write(b"LICENCE" if one.file.sha256 == digest(b"licence") else (carried[0] / one.file.path).read_bytes())
+    assert models.carry_out(Sent()) == [] and len(models.problems) == 2
+    assert all("blobs/sha256-%s, which belongs to" % digest(b"licence") in str(problem) and "has the SHA-256" in str(problem)
+               for problem in models.problems.values())
+    assert [one.file.path for one in models.needed() if one.there() == 0] == ["blobs/sha256-" + digest(b"licence")]
+
+
+def test_what_was_sent_before_needs_no_room_again(carried, store, monkeypatch):
+    models = _bundle_import.plan_models(carried[2], carried[1], [], store)
+    os.mkdir(os.path.join(store.path, _bundle_import.INCOMING))
+    with open(next(one.place for one in models.needed() if one.file.size == 7000), "wb") as place:
+        place.write(b"w" * 6900)
+    for free, fits in ((126, True), (125, False)):  # 100 of the weights, 7 of the licence, 6 of the config, 13 of the other weights
+        monkeypatch.setattr(_bundle_disk.shutil, "disk_usage", lambda place, free=free: SimpleNamespace(free=free))
+        with contextlib.nullcontext() if fits else pytest.raises(LocalModelsError, match="need 126 B more on the disk of .*: 1 B are missing"):
+            models.refuse_if_too_small()
+
+
 def test_images_are_loaded_where_they_are_missing(registry, tmp_path):
     bundle = export(registry, tmp_path / "bundle", docker=Docker(), images=["a/b:1", "c:2"])[1]
     docker = Docker({"c:2": "sha256:mine"})
-    images = _bundle_import.Images(docker, bundle, ["docker.io/a/b:1", "c:2"], str(tmp_path))
+    images = _bundle_programs.Images(docker, bundle, ["docker.io/a/b:1", "c:2"], str(tmp_path))
     assert [one.file.path for one in images.needed()] == [bundle.images["a/b:1"].file.path]
     docker.images["docker.io/a/b:1"] = "as docker finds it"
     assert images.carry_out(OnThisHost(str(tmp_path / "bundle")))[0].startswith("Loaded the image docker.io/a/b:1 (")
     assert "a/b:1" in docker.images and docker.images["c:2"] == "sha256:mine"
     with pytest.raises(LocalModelsError, match="has no image x:3, and the bundle does not hold it"):
-        _bundle_import.Images(docker, bundle, ["x:3"], str(tmp_path))
+        _bundle_programs.Images(docker, bundle, ["x:3"], str(tmp_path))
 
 
 class Release:
@@ -425,11 +383,19 @@ def test_a_release_is_unpacked_from_the_bundle(registry, tmp_path):
     bundle = export(registry, tmp_path / "bundle", versions=["0.32.15"])[1]
     release = Release(tmp_path)
     with pytest.raises(LocalModelsError, match="Checksum mismatch: .*ollama_checksum says aaaa"):
-        _bundle_import.ReleaseOf(release, bundle, "a" * 64)
-    part = _bundle_import.ReleaseOf(release, bundle, digest(ARCHIVE))
+        _bundle_programs.ReleaseOf(release, bundle, "a" * 64)
+    part = _bundle_programs.ReleaseOf(release, bundle, digest(ARCHIVE))
     part.carry_out(OnThisHost(str(tmp_path / "bundle")))
-    assert release.archive == ARCHIVE and _bundle_import.ReleaseOf(release, bundle).todo == []
+    assert release.archive == ARCHIVE and _bundle_programs.ReleaseOf(release, bundle).todo == []
     assert files_of(tmp_path / "bundle") == sorted(list(bundle.files) + ["bundle.json"]), "the bundle is only read"
+    release.archive = None
+    sent = _bundle_programs.ReleaseOf(release, bundle)
+    os.makedirs(os.path.dirname(sent.needed()[0].place))
+    with open(sent.needed()[0].place, "wb") as place:
+        place.write(ARCHIVE)
+    sent.carry_out(Sent())
+    assert release.archive == ARCHIVE and files_of(release.install_dir) == [], "an archive that was sent does not stay"
+    assert _bundle_programs.ReleaseOf(release, _bundle.Bundle()).todo == [], "what is there need not be in the bundle"
     release.archive, release.version = None, "0.33.0"
     with pytest.raises(LocalModelsError, match=r"does not hold .* of Ollama 0\.33\.0; of releases it holds 0\.32\.15 \(ollama-linux-amd64"):
-        _bundle_import.ReleaseOf(release, bundle)
+        _bundle_programs.ReleaseOf(release, bundle)

@@ -31,7 +31,7 @@ class Host:
 
     def __init__(self, folder, breaks=()):
         self.folder, self.breaks = str(folder), list(breaks)
-        self.pieces, self.temporary = [], 0
+        self.pieces, self.temporary, self.given = [], 0, 0
         self._connection = SimpleNamespace(_shell=SimpleNamespace(join_path=os.path.join))
 
     def _broken(self, moment):
@@ -56,6 +56,7 @@ class Host:
 
     def _fixup_perms2(self, paths, execute):
         assert all(os.path.exists(path) for path in paths) and not execute
+        self.given += 1
 
     def _low_level_execute_command(self, command, sudoable):
         assert sudoable, "runs as the user who runs the module"
@@ -93,6 +94,7 @@ def test_a_file_comes_in_pieces_and_nothing_else_is_left(tmp_path, sizes):
     host, lines = Host(tmp_path), []
     place = send(tmp_path, host, lines=lines)
     assert place.read_bytes() == DATA and host.pieces == [30_000, 30_000, 30_000, 10_000]
+    assert host.given == 4, "whoever one becomes may read each piece"
     assert sorted(os.listdir(tmp_path)) == ["new", "source"] and lines[-1].startswith("gpu1: Sent 1 file of the bundle, 100.0 kB in ")
     assert (place.stat().st_mode & 0o777, place.parent.stat().st_mode & 0o777, place.parent.parent.stat().st_mode & 0o777) == (0o600, 0o700, 0o755)
 
@@ -233,3 +235,76 @@ def test_an_incomplete_bundle_is_told_before_anything_is_sent(bundle):
     action = Action({"changed": True, "needed": [need()]}, bundle=str(bundle))
     result = action.run(task_vars={})
     assert "has 4 bytes instead of 6" in result["msg"] and len(action.calls) == 1 and action.sent == []
+
+
+def test_a_home_is_found_and_a_module_that_breaks_leaves_no_check_mode_behind(bundle, monkeypatch):
+    monkeypatch.setenv("HOME", str(bundle.parent))
+    action = Action({"changed": False, "needed": []}, bundle="~/" + bundle.name)
+    assert action.run(task_vars={}) == {"changed": False}
+
+    def breaks(**arguments):
+        raise AnsibleConnectionFailure("the line is broken")
+
+    action._execute_module = breaks
+    with pytest.raises(AnsibleConnectionFailure):
+        action.run(task_vars={})
+    assert action._task.check_mode is False
+
+
+class Quick:
+    """Instead of a Sender: what it was given."""
+
+    def __init__(self, action, host, total, show):
+        self.given, self.show = (host, total), show
+        Quick.last, self.forgotten = self, False
+
+    def send(self, source, place, size, there):
+        open(source, "rb").close()
+        self.show("sending")
+
+    def end(self, files):
+        self.show("sent %d" % files)
+
+    def forget(self):
+        self.forgotten = True
+
+
+@pytest.mark.parametrize(("delegate", "no_log", "lines"), [(None, False, ["sending", "sent 1"]), ("other", True, [])])
+def test_it_shows_itself_by_the_name_of_its_host_unless_it_may_not(bundle, monkeypatch, delegate, no_log, lines):
+    shown = []
+    monkeypatch.setattr(action_plugin, "Sender", Quick)
+    monkeypatch.setattr(action_plugin.display, "display", shown.append)
+    action = Action({"changed": True, "needed": [need(there=2)]}, bundle=str(bundle))
+    action._task.delegate_to, action._task.no_log = delegate, no_log
+    action_plugin.ActionModule._send(action, str(bundle), [need(there=2)], {"inventory_hostname": "gpu1"})
+    assert Quick.last.given == (delegate or "gpu1", 4) and Quick.last.forgotten and shown == lines
+
+
+def test_a_stick_that_is_drawn_out_while_it_is_sent_is_told(bundle, monkeypatch):
+    monkeypatch.setattr(action_plugin, "Sender", Quick)
+    monkeypatch.setattr(action_plugin.display, "display", lambda line: None)
+    action = Action({"changed": True, "needed": [need()]}, bundle=str(bundle))
+    (bundle / need()["path"]).unlink()
+    with pytest.raises(LocalModelsError, match="The bundle cannot be read: .*No such file.* Look whether its disk is still there"):
+        action_plugin.ActionModule._send(action, str(bundle), [need()], {})
+    assert Quick.last.forgotten
+
+
+def test_a_place_that_may_not_be_written_is_told(tmp_path, sizes):
+    (tmp_path / "new").write_text("in the way")
+    with pytest.raises(LocalModelsError, match="cannot be written on the host: .*. Use become: true"):
+        send(tmp_path, Host(tmp_path))
+
+
+def test_a_line_that_breaks_often_and_goes_on_in_between_is_not_given_up(tmp_path, sizes):
+    host, tries = Host(tmp_path), []
+    transfer = host._transfer_file
+
+    def mostly_broken(local, remote):
+        tries.append(local)
+        if len(tries) % _bundle_send.TRIES:
+            raise AnsibleConnectionFailure("the line is broken")
+        transfer(local, remote)
+
+    host._transfer_file = mostly_broken
+    assert send(tmp_path, host).read_bytes() == DATA and len(tries) == 4 * _bundle_send.TRIES

@@ -122,3 +122,40 @@ def test_the_pipeline_of_docs_gitops_uses_what_role_and_files_have():
     assert role["role"] == NAMESPACE + "fastgpt_compose" and role["vars"]["fastgpt_compose_apply"] is False
     named = set(role["vars"]) | set(re.findall(r"fastgpt_compose_\w+", text))
     assert sorted(named - set(known)) == []
+
+
+def words_of_the_code():
+    """All texts of plugins (str), joined as Python joins them."""
+    code = "\n".join(path.read_text() for path in (ROOT / "plugins").rglob("*.py"))
+    return re.sub(r'"\s*\n\s*"', "", code)
+
+
+def test_the_messages_of_docs_airgapped_are_those_of_the_code():
+    text, code = (ROOT / "docs" / "airgapped.md").read_text(), words_of_the_code()
+    rows = re.search(r"(?s)\| message \| what to do \|\n\|---\|---\|\n(.*?)\n\n", text).group(1).splitlines()
+    messages = [message for row in rows for message in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    assert len(messages) > 12
+    for message in messages:
+        # The system's own words, and a number of bytes, are not in the code.
+        said = re.sub(r"\((File too large|Read-only file system)\)", "(%s)", message.replace("100 bytes", "%d bytes"))
+        assert [part for part in said.split("...") if part.strip() not in code] == [], message
+
+
+def test_docs_airgapped_tells_the_variables_of_playbook_bundle_with_their_defaults():
+    text, playbook = (ROOT / "docs" / "airgapped.md").read_text(), (ROOT / "playbooks" / "bundle.yml").read_text()
+    rows = dict(re.findall(r"(?m)^\| `(ollama_bundle\w*)` \| (.+?) \|", text))
+    used = dict(re.findall(r"\b(ollama_bundle\w*) \| default\((.+?)\)", playbook), ollama_bundle="(needed)")
+    assert set(rows) == set(used)
+    assert {name: default.strip("`").replace("'", "") for name, default in rows.items()} == {
+        name: default.replace("'", "") for name, default in used.items()}
+    roles = (ROOT / "roles").glob("ollama*/defaults/main.yml")
+    known = {name for path in roles for name in yaml.safe_load(path.read_text())}
+    assert set(re.findall(r"\bollama_(?:models_)?bundle_?\w*", text)) - known - set(used) - {"ollama_bundle_import"} == set()
+
+
+def test_plays_and_inventories_of_docs_airgapped_are_yaml_with_options_that_exist():
+    blocks = re.findall(r"(?s)```yaml\n(.*?)```", (ROOT / "docs" / "airgapped.md").read_text())
+    inventory, play = [yaml.safe_load(block) for block in blocks]
+    assert set(inventory["all"]["vars"]) == {"ollama_bundle_images"}
+    ((task,),) = [one["tasks"] for one in play]
+    assert unknown(task[NAMESPACE + "ollama_bundle_import"], options("ollama_bundle_import")) == []

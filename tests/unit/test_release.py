@@ -248,3 +248,28 @@ def test_installed_versions(tmp_path):
         (tmp_path / name).mkdir()
     assert _release.installed(str(tmp_path)) == ["0.32.15", "0.33.0-rc1"]
     assert _release.installed(str(tmp_path / "none")) == []
+
+
+def test_a_mirror_with_a_password_gets_it_and_nobody_else_does(tmp_path):
+    with serving({}) as other, serving({}) as mirror:
+        other.answers["GET", "/file"] = (200, b"content")
+        mirror.answers["GET", "/file"] = mirror.answers["HEAD", "/file"] = (302, "", {"Location": other.url + "/file"})
+        url = mirror.url.replace("http://", "http://me:s3%40cret@") + "/file"
+        assert _download.fetch_text(url, "") == "content" and _download.length(url) in (0, 7)
+        _download.Download(url, str(tmp_path / "file")).run(hashlib.sha256(b"content").hexdigest(), "somebody")
+        assert {one.get("Authorization") for one in mirror.headers} == {"Basic bWU6czNAY3JldA=="}
+        assert {one.get("Authorization") for one in other.headers} == {None}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "nowhere.invalid", "127.0.0.1:port"])
+def test_a_password_in_an_address_is_never_shown(address):
+    with pytest.raises(LocalModelsError) as told:
+        _download.fetch_text("http://me:s3cret@%s/file" % address, "", sleep=lambda seconds: None)
+    assert "s3cret" not in str(told.value) and "http://***@%s/file" % address in str(told.value)
+
+
+def test_a_password_in_an_address_is_not_shown_where_the_list_lacks_the_archive(tmp_path):
+    with serving({("GET", FOLDER + "/sha256sum.txt"): (200, "")}) as mirror:
+        release = _release.Release(run, VERSION, str(tmp_path), mirror.url.replace("//", "//me:s3cret@"), "", "x86_64")
+        with pytest.raises(LocalModelsError, match=r"http://\*\*\*@.* has no line for"):
+            release.checksum()
