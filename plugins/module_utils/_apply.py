@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _lanes, _look, _made, _memory, _pin, _pull_causes, _upload
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _fetched, _lanes, _look, _made, _memory, _pin, _pull_causes, _upload
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
@@ -45,7 +45,7 @@ class Run:
         self.found = prepared.found
         self.outcomes = [Outcome(action) for action in prepared.actions]
         self._by_key = {outcome.action.name.key: outcome for outcome in self.outcomes}
-        self._manifests, self._on_disk = prepared.manifests, prepared.on_disk
+        self._manifests, self._on_disk, self._store = prepared.manifests, prepared.on_disk, prepared.store
         self._made, self._notes = prepared.made, prepared.notes
         self._loaded = None
         self._in_trouble = set()
@@ -209,20 +209,27 @@ class Run:
 
     def _pull(self, outcome):
         action, began = outcome.action, self.clock()
+        fetched = _fetched.Fetched(self._manifests.get(action.name.key), self._store, self.ollama)
 
         def attempt(track):
-            return self.ollama.pull(action.shown, action.wanted.insecure, track.moved, self.stall_timeout, self.progress.abandoned)
+            def moved(layers, status):
+                fetched.note(layers)
+                track.moved(layers, status)
+
+            return self.ollama.pull(action.shown, action.wanted.insecure, moved, self.stall_timeout, self.progress.abandoned)
 
         # After one model has used up its tries on a registry that is down, the next ones get one try each.
-        layers = self._tried(outcome, attempt, 0 if action.name.host in self._in_trouble else self.retries)
+        try:
+            layers = self._tried(outcome, attempt, 0 if action.name.host in self._in_trouble else self.retries)
+        finally:
+            outcome.fetched = fetched.bytes(outcome.done)
         if not outcome.done:
             if outcome.problem.passing:
                 self._in_trouble.add(action.name.host)
             self.progress.end(action.shown, str(outcome.problem))
             return
-        outcome.fetched = layers.fetched
-        size = action.size or (layers.total if layers.fetched else 0)  # a small layer may come without a line
-        self.progress.end(action.shown, "Pulled %s%s" % (action.shown, _amount(size, layers.fetched, self.clock() - began)))
+        size = action.size or (layers.total if outcome.fetched else 0)
+        self.progress.end(action.shown, "Pulled %s%s" % (action.shown, _amount(size, outcome.fetched, self.clock() - began)))
 
     def _tried(self, outcome, attempt, retries):
         """What attempt(_progress.Track) returns when it succeeds, with pauses between the tries; else None, and the outcome has the problem."""

@@ -26,13 +26,14 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 
 class Prepared:
     """What is there and what has to be done: `found` (list of _plan.Found), `actions` (list of _plan.Action), `warnings` (list of
-    str), `manifests` ({ModelName.key: _registry.Manifest}), `on_disk` (set of digests of their layers), `reachable` (bool), `freed_exact`
+    str), `manifests` ({ModelName.key: _registry.Manifest}), `on_disk` (set of digests of their layers), `store`
+    (_store.Store, or None where it was not looked for or found), `reachable` (bool), `freed_exact`
     (bool: the sizes of what is deleted because nobody declared it are exact, and not the most that can get free), `made`
     ({ModelName.key: _made.Made} of what is made from files), `notes` (_notes.Notes, or None where nothing is)."""
 
     def __init__(self, found, wanted, reachable=True):
         self.found, self.wanted, self.reachable = found, wanted, reachable
-        self.manifests, self.warnings, self.on_disk = {}, [], set()
+        self.manifests, self.warnings, self.on_disk, self.store = {}, [], set(), None
         self.differences, self.running = {}, ()
         self.freed_exact = True
         self.made, self.notes = {}, None
@@ -93,6 +94,7 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
     to_ask = _plan.to_ask_for(prepared.found, wanted)
     if (to_ask or exclusive or prepared.to_make) and not store:
         store = _store.find(host, prepared.found) or _store.of_process(ollama.client.base_url, prepared.found)
+    prepared.store = store
     version = ollama.version() if prepared.reachable and (prepared.to_make or (to_ask and not offline)) else ""
     problems = {}
     if offline:

@@ -285,7 +285,10 @@ pulled:
   type: dict
   contains:
     bytes:
-      description: Bytes that came over the wire, as far as Ollama tells of them (not of very small layers).
+      description: >-
+        Bytes that came over the wire: of each model what its server lacked before, and of one that failed what Ollama told of it. Where this
+        host could not ask the registry it is only what Ollama tells, which leaves out small layers; where it does not see O(store_path), the
+        beginning of a layer may be missing, for Ollama tells of it as of the rest of an earlier pull.
       type: int
     seconds:
       description: From the start of the first pull to the end of the last one.
