@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _capacity, _prepare, _registry
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _capacity, _context, _prepare, _registry
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._machine import Memory
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
@@ -171,3 +171,30 @@ def test_nothing_to_do_looks_at_nothing():
 
 def test_what_is_held_counts_with_its_size():
     assert "they need 5.0 GB" in judged([CHAT, EMBED], {"embed": BOTH["embed"]}, host(memory=SMALL), found={"chat": 3 * GB})[0]
+
+
+QWEN = {"general.architecture": "qwen2", "qwen2.block_count": 28, "qwen2.attention.head_count": 28, "qwen2.attention.head_count_kv": 4,
+        "qwen2.embedding_length": 3584, "qwen2.context_length": 32768}
+PER_TOKEN = 2 * 28 * 4 * 128 * 2  # keys and values, layers, heads, numbers of a head, bytes
+
+
+@pytest.mark.parametrize("change, parameters, asked, limits, tokens", [
+    ({}, "", 0, {"context_length": 4096}, 4096), ({}, "num_ctx 8192", 0, {"context_length": 4096}, 8192), ({}, "num_ctx 8192", 1024, {}, 1024),
+    ({}, "", 10 ** 6, {}, 32768), ({}, "", 0, {"context_length": 4096, "num_parallel": 3}, 3 * 4096), ({}, "", 0, {"context_length": None}, 0),
+    ({"qwen2.attention.head_count_kv": [8, 4]}, "", 1000, {}, 1000), ({"qwen2.attention.head_count_kv": []}, "", 1000, {}, 0),
+    ({"qwen2.block_count": None}, "", 1000, {}, 0), ({"qwen2.attention.head_count": 0}, "", 1000, {}, 0), ({"qwen2.context_length": 0}, "", 99999, {}, 99999)])
+def test_a_context_takes_what_ollama_reckons_with(change, parameters, asked, limits, tokens):
+    assert _context.size({"model_info": dict(QWEN, **change), "parameters": parameters}, asked, limits) == tokens * PER_TOKEN
+
+
+def test_of_a_model_that_says_nothing_no_context_is_reckoned_with():
+    assert _context.size({}, 4096, {}) == 0 and PER_TOKEN == 57344
+
+
+@pytest.mark.parametrize("context, ram, fits", [(1000, 5 * GB + 57343999, False), (1000, 5 * GB + 57344000, True), (0, 5 * GB + 1, True)])
+def test_the_context_of_what_is_here_counts_where_models_are_used_by_turns(context, ram, fits):
+    asked = []
+    here = _capacity.Host(Store(10 ** 15), lambda: (Memory(ram), {"num_parallel": 1}), show=lambda name: asked.append(name) or {"model_info": QWEN})
+    said = judged([dict(CHAT, context=str(context or "")), EMBED], {"embed": BOTH["embed"]}, here, found={"chat": 3 * GB})
+    assert asked == ["chat:latest"], "what comes is not here yet"
+    assert [("they need 5.1 GB with the contexts of those that are here, and this host has 5.1 GB" in one) for one in said] == [True] * (not fits)
