@@ -142,5 +142,5 @@ def test_what_is_made_from_files_is_announced_with_their_size_and_only_then(regi
     server = Server()
     server.has_blob = lambda digest: False
     prepared = prepare(server, [mine], tmp_path, notes=_notes.Notes(str(tmp_path)))
-    assert [(one.verb, one.size) for one in prepared.actions] == [("create", 1000)] and prepared.to_make == [prepared.made["registry.ollama.ai/library/mine:latest"]]
+    assert [(one.verb, one.size) for one in prepared.actions] == [("create", 1000)] and prepared.to_make == list(prepared.made.values())
     assert prepared.actions[0].sentence() == "Create mine:latest from %s (1.0 kB)" % (tmp_path / "x.gguf")
