@@ -100,11 +100,11 @@ class _Watch(threading.Thread):
         self._socket.close()
 
 
-def follow(response, name, on_progress=None, stall_timeout=300, abandoned=None):
+def follow(response, name, on_progress=None, stall_timeout=300, abandoned=None, secrets=()):
     """Read the open answer to POST /api/pull to its end; returns the Layers.
 
     name: for messages. on_progress: called with (Layers, status text) for each line. stall_timeout: seconds without
-    progress. abandoned: called now and then, says whether nobody waits any more. Raises PullFailed, Abandoned.
+    progress. abandoned: called now and then, says whether nobody waits any more. secrets: see PullFailed. Raises PullFailed, Abandoned.
     """
     layers = Layers()
     watch = _Watch(response, stall_timeout, abandoned or (lambda: False))
@@ -116,7 +116,7 @@ def follow(response, name, on_progress=None, stall_timeout=300, abandoned=None):
             if line is None:
                 continue
             if "error" in line:
-                raise causes.PullFailed(name, causes.cause_of(str(line["error"])), str(line["error"]))
+                raise causes.PullFailed(name, causes.cause_of(str(line["error"])), str(line["error"]), secrets)
             moved = layers.take(line) or line.get("status") != last.get("status")
             last = line
             if moved:

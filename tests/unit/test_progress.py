@@ -163,6 +163,18 @@ def test_several_pulls_are_one_line(tmp_path, clock):
     assert _progress.line("gpu1", written(progress)) == "gpu1: b:1, 30 %, 30.0 MB of 100.0 MB, 3.0 MB/s, 23 s left, model 3 of 8"
 
 
+@pytest.mark.parametrize("models", [1, 2])
+def test_nothing_moves_the_cursor_of_a_terminal_or_breaks_a_line(progress, models):
+    for number in range(models):
+        track = progress.start("m%d" % number, 0)
+        track.moved(Layers(), "up\r\n\x1b[2K\u2028load")
+        progress._write()
+    progress.say("Pulled\rit\n")
+    state = written(progress)
+    for line in [_progress.line("h", state)] + _progress.new_lines("h", state, 0):
+        assert line.isprintable() and line.startswith("h: ")
+
+
 def test_a_line_names_four_models_at_most(tmp_path, clock):
     progress = _progress.Progress(str(tmp_path / "progress"), 9, clock)
     for number in range(6):

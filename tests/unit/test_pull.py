@@ -68,6 +68,13 @@ def test_an_error_with_a_status_of_its_own(answer, kind):
     assert failure(answer).kind == kind
 
 
+@pytest.mark.parametrize("status, passing", [(429, True), (503, True), (504, True), (500, False)])
+def test_a_proxy_that_is_too_busy_is_asked_again_when_it_says_whatever_its_words(status, passing):
+    with pytest.raises((Refused, PullFailed)) as caught:
+        pull((status, {"error": "come back"}, {"Retry-After": "7"}))
+    assert (caught.value.passing, caught.value.retry_after) == (passing, 7 if passing else None)
+
+
 @pytest.mark.parametrize("answer", [(404, "404 page not found"), (403, ""), (405, "405 method not allowed"), (502, "<html>bad</html>")])
 def test_an_answer_of_something_else_than_ollama(answer):
     with pytest.raises(Refused) as caught:
