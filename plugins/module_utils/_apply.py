@@ -75,6 +75,11 @@ class Run:
         finally:
             self.progress.close()
 
+    @property
+    def pulled(self):
+        """All pulls together: {"bytes", "seconds", "bytes_per_second"}."""
+        return {"bytes": self.fetched, "seconds": round(self.seconds, 1), "bytes_per_second": int(self.fetched / self.seconds) if self.seconds else 0}
+
     def _each(self, outcomes):
         for outcome in outcomes:
             self._one(outcome)

@@ -374,8 +374,7 @@ def run(module, results):
     finally:
         save(module, notes)
         fill(module, results, prepared, job.outcomes, job.found)
-        results["pulled"] = {"bytes": job.fetched, "seconds": round(job.seconds, 1),
-                             "bytes_per_second": int(job.fetched / job.seconds) if job.seconds else 0}
+        results["pulled"] = job.pulled
     problem = _report.failure(job.outcomes)
     if problem:
         raise problem

@@ -90,7 +90,7 @@ def test_each_model_has_its_seconds_and_all_together_theirs(registry, tmp_path):
     models = ["a", "b", {"name": "old", "state": "absent"}, {"name": "warm", "state": "loaded"}]
     job, report, listener = run(server, models, tmp_path)
     assert {name: one["seconds"] for name, one in by_name(report).items()} == {"a:latest": 40, "b:latest": 20, "old:latest": 3, "warm:latest": 7}
-    assert (job.fetched, job.seconds) == (120 * MB, 60)
+    assert job.pulled == {"bytes": 120 * MB, "seconds": 60.0, "bytes_per_second": 2 * MB}
     assert listener.started == [("a:latest", 90 * MB), ("b:latest", 30 * MB)]
     assert listener.ended == [("a:latest", "Pulled a:latest, 90.0 MB in 40 s, 2.2 MB/s"), ("b:latest", "Pulled b:latest, 30.0 MB in 20 s, 1.5 MB/s")]
     assert listener.said == ["Pulled 2 models, 120.0 MB in 1 min 0 s, 2.0 MB/s"] and listener.closed
@@ -104,7 +104,9 @@ def test_one_pull_is_its_own_sum_and_a_quick_one_has_no_rate(registry, tmp_path)
 
 
 def test_seconds_are_told_to_a_tenth(registry, tmp_path):
-    assert run(Slow(a=1.2345), ["a"], tmp_path)[1]["models"][0]["seconds"] == 1.2
+    job, report, dummy = run(Slow(a=1.2345), ["a"], tmp_path)
+    assert report["models"][0]["seconds"] == job.pulled["seconds"] == 1.2
+    assert run(Slow({"a:latest": OLD}), ["a"], tmp_path)[0].pulled == {"bytes": 0, "seconds": 0, "bytes_per_second": 0}
 
 
 def test_what_was_there_already_has_no_rate(registry, tmp_path):

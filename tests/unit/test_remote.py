@@ -141,12 +141,11 @@ def test_what_a_proxy_repeats_of_a_secret_stands_in_no_result_and_in_no_progress
 
 @pytest.mark.parametrize("call_it", [
     lambda ollama: ollama.create("x", {"from": "y"}), lambda ollama: ollama.load("x", -1), lambda ollama: ollama.pull("x"),
-    lambda ollama: ollama.put_blob("sha256:a", b"x", 1, 5), lambda ollama: ollama.show("x"), lambda ollama: ollama.delete("x")])
+    lambda ollama: ollama.put_blob("sha256:a", b"1", 1, 5), lambda ollama: ollama.show("x"), lambda ollama: ollama.delete("x")])
 def test_no_error_repeats_what_is_secret(call_it):
     """Progress is written before Ansible takes secrets out of a result."""
-    said = 500, {"error": "failed to load model: hidden-key"}
-    with serving({(method, path): said for method, path in [("DELETE", "/api/delete"), ("POST", "/api/blobs/sha256:a")] + [
-            ("POST", "/api/" + one) for one in ("create", "generate", "pull", "show")]}) as server:
+    asked = [("DELETE", "/api/delete"), ("POST", "/api/blobs/sha256:a")] + [("POST", "/api/" + one) for one in ("create", "generate", "pull", "show")]
+    with serving(dict.fromkeys(asked, (500, {"error": "failed to load model: hidden-key"}))) as server:
         with pytest.raises(LocalModelsError) as caught:
             call_it(Ollama(Client(server.url, "Ollama", secrets=["hidden-key"])))
     assert "***" in str(caught.value) and "hidden-key" not in str(caught.value)
