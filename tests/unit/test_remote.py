@@ -7,6 +7,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import threading
+import time
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _ollama_options
@@ -59,6 +61,17 @@ def test_a_server_behind_tls_a_client_certificate_and_a_password(capsys, gate, m
     assert not result.get("failed") and gate.passed[0] == "GET /api/tags"
     if module is ollama_models:
         assert result["diff"]["before_header"] == ("models at %s" % gate.url if who != "url" else "models at https://***@" + gate.host)
+
+
+def test_an_ordinary_request_waits_as_long_as_it_may(capsys):
+    over = threading.Event()
+    with serving({("GET", "/api/tags"): lambda handler: over.wait(20)}) as server:
+        began = time.monotonic()
+        try:
+            assert "did not answer in time" in ask(capsys, url=server.url, models=["x"], timeout=1)["msg"]
+        finally:
+            over.set()
+        assert 0.9 < time.monotonic() - began < 15
 
 
 def test_a_key_in_the_same_file_as_the_certificate(capsys, gate, tmp_path):
