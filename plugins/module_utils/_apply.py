@@ -146,15 +146,15 @@ class Run:
     def _delete(self, outcome):
         """A deleted model would stay in memory, so it is unloaded first."""
         name = outcome.action.shown
-        try:
+
+        def delete():
             if self._loaded is None:
                 self._loaded = {ModelName.parse(one["name"]) for one in self.ollama.running()}
             if outcome.action.name in self._loaded:
                 self.ollama.unload(name)
             self.ollama.delete(name)
-            outcome.done = True
-        except LocalModelsError as problem:
-            outcome.problem = problem
+
+        self._patiently(outcome, delete)
 
     def _create(self, outcome):
         action = outcome.action
@@ -169,15 +169,27 @@ class Run:
 
     def _derive(self, outcome, base):
         action = outcome.action
-        try:
-            if action.verb == "recheck" and not _look.differs(self.ollama, action):
-                outcome.done = True
-                return
-            # Ollama takes a base only in the spelling in which it holds it.
-            self.ollama.create(action.shown, dict(action.wanted.recipe.own(), **{"from": base}))
-            outcome.done = True
-        except LocalModelsError as problem:
-            outcome.problem = problem
+
+        def create():
+            if action.verb != "recheck" or _look.differs(self.ollama, action):
+                # Ollama takes a base only in the spelling in which it holds it.
+                self.ollama.create(action.shown, dict(action.wanted.recipe.own(), **{"from": base}))
+
+        self._patiently(outcome, create)
+
+    def _patiently(self, outcome, work):
+        """Does what takes a moment. A server that restarts, or a proxy before it that is busy, is waited for."""
+        for this_try in range(self.retries + 1):
+            try:
+                work()
+            except LocalModelsError as problem:
+                outcome.problem = _of_model(outcome.action.shown, "could not be %s" % ("made" if outcome.action.creates else "deleted"), problem)
+                if not problem.passing or this_try == self.retries:
+                    return
+                self._pause(problem, this_try)
+                continue
+            outcome.problem, outcome.done = None, True
+            return
 
     def _make(self, outcome, base):
         action, began = outcome.action, self.clock()
@@ -209,7 +221,7 @@ class Run:
                 self.ollama.load(action.shown, action.wanted.keep_alive)
             outcome.memory_done = True
         except LocalModelsError as problem:
-            outcome.problem = problem
+            outcome.problem = _of_model(action.shown, "could not be %sed" % action.memory, problem)
         outcome.seconds += self.clock() - began
 
     def _pull(self, outcome):

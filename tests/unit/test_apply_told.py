@@ -172,20 +172,45 @@ def test_a_cancelled_pull_starts_no_other_one(registry, tmp_path):
 
 
 @pytest.mark.parametrize("models, broken, said", [
-    ([{"name": "x", "from": "base"}], "create", "x:latest could not be created"), ([{"name": "base", "state": "loaded"}], "load", "it needs more memory"),
-    ([{"name": "base", "state": "unloaded"}], "unload", "is still loaded"), ([{"name": "base", "state": "absent"}], "delete", "disk trouble")])
+    ([{"name": "x", "from": "base"}], "create", "x:latest could not be created: trouble"),
+    ([{"name": "x", "from": "base"}], "create", "x:latest could not be made: Ollama hangs up"),
+    ([{"name": "base", "state": "loaded"}], "load", "base:latest could not be loaded: Ollama hangs up"),
+    ([{"name": "base", "state": "loaded"}], "load", "base:latest could not be loaded: it needs more memory"),
+    ([{"name": "base", "state": "unloaded"}], "unload", "base:latest could not be unloaded: Ollama hangs up"),
+    ([{"name": "base", "state": "absent"}], "delete", "base:latest could not be deleted: disk trouble")])
 def test_whatever_fails_is_told_of_its_model_and_the_others_go_on(registry, tmp_path, models, broken, said):
     server = Slow({"base:latest": OLD})
     server.loaded.add("base:latest") if broken == "unload" else None
 
     def fail(*dummy):
-        raise LocalModelsError(said)
+        raise LocalModelsError(said.partition(": ")[2] if "hangs up" in said or "disk" in said else said)
 
     setattr(server, broken, fail)
     job, report, dummy = run(server, models + ["other"], tmp_path)
     failed = [one for one in report["models"] if one["action"] == "failed"]
-    assert len(failed) == 1 and said in failed[0]["msg"] and said in str(_report.failure(job.outcomes))
+    assert [one["msg"] for one in failed] == [said + "."] and said in str(_report.failure(job.outcomes))
     assert by_name(report)["other:latest"]["action"] == "pull"
+
+
+@pytest.mark.parametrize("models, step", [([{"name": "x", "from": "base"}], "create"), ([{"name": "base", "state": "absent"}], "delete")])
+@pytest.mark.parametrize("breaks, retries, fails", [(2, 2, False), (2, 1, True)])
+def test_a_server_that_restarts_is_waited_for_at_each_step(registry, tmp_path, models, step, breaks, retries, fails):
+    server, slept = Slow({"base:latest": OLD}), []
+    away, real = [Unreachable("Ollama", "http://h", "refuses the connection")] * breaks, getattr(server, step)
+
+    def work(*arguments):
+        if away:
+            raise away.pop()
+        return real(*arguments)
+
+    setattr(server, step, work)
+    prepared = _prepare.prepare(server, read_wanted(models), str(tmp_path))
+    job = _apply.Run(server, prepared, Listener(), retries, sleep=slept.append)
+    job.carry_out()
+    report = _report.report(job.outcomes, job.found)
+    assert [one["action"] for one in report["models"] if one["action"] != "none"] == ["failed" if fails else step]
+    assert sum(slept) == (2 if fails else 2 + 4)
+    assert str(_report.failure(job.outcomes) or "").count("Ollama at http://h refuses the connection") == fails
 
 
 def test_a_model_that_failed_is_not_loaded(registry, tmp_path):
