@@ -12,6 +12,7 @@ import yaml
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _look, _machine, _ollama_facts, _ollama_options
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import Ollama
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
@@ -251,6 +252,28 @@ def test_without_details_no_model_is_asked(capsys):
         result = call(ollama_info, capsys, url=server.url, details=False)
         assert len(server.asked) == 3
     assert [one["name"] for one in result["models"]] == ["a:latest", "b:latest"]
+
+
+@pytest.mark.parametrize("parent, shown, declared", [
+    ("base:latest", {"base:latest": {"system": "x"}}, {"name": "mine:latest", "from": "base:latest"}),
+    ("base:latest", {"base:latest": {}}, "mine:latest"), ("base:latest", {}, "mine:latest"), ("mine", {"mine:latest": {"system": "x"}}, "mine:latest"),
+    ("", {}, "mine:latest"), ("/a file", {}, "mine:latest")])
+def test_only_a_base_that_is_here_and_can_be_read_is_declared(parent, shown, declared):
+    said = {ModelName.parse(name): show for name, show in shown.items()}
+    assert _ollama_facts._declared("mine:latest", {"details": {"parent_model": parent}, "system": "x"}, said) == declared
+
+
+def test_what_a_model_runs_with_is_told_of_its_own_content_only():
+    running = [{"digest": "other", "context_length": 1}, {"digest": "d", "context_length": 2}]
+    assert _ollama_facts.model({"name": "x:latest", "digest": "d"}, {}, running)["running_context_length"] == 2
+    assert _ollama_facts.model({"name": "x:latest", "digest": "e"}, {}, running)["running_context_length"] is None
+
+
+def test_what_the_list_says_counts_before_what_older_servers_tell_of_each_model():
+    listed = {"name": "x:latest", "capabilities": ["tools"], "details": {"context_length": 5, "embedding_length": 6, "family": "a"}}
+    facts = _ollama_facts.model(listed, {"capabilities": ["vision"], "details": {"family": "b", "parameter_size": "7B"}, "model_info": {
+        "general.architecture": "a", "a.context_length": 1, "a.embedding_length": 2}})
+    assert (facts["capabilities"], facts["context_length"], facts["embedding_length"], facts["family"], facts["parameter_size"]) == (["tools"], 5, 6, "a", "7B")
 
 
 def test_a_model_that_cannot_be_shown_is_still_listed():
