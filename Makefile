@@ -8,7 +8,7 @@ PYTHON := $(VENV)/bin/python
 RUN := $(PYTHON) tests/run.py
 LAB := python3 tests/lab/lab.py
 
-.PHONY: help demo test lint unit thorough contract faults sanity package build molecule lab lab-down corpus mutants bench clean
+.PHONY: help demo test lint unit thorough contract faults sanity package build molecule oldest lab lab-down corpus mutants bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -16,9 +16,8 @@ help: ## list the targets
 demo: ## from nothing to an answer: Ollama, a model, FastGPT's compose project and the hop table, on one host of the lab
 	@tests/lab/demo/demo
 
-test: ## every test: lint, sanity, unit, thorough, contract, package, corpus, molecule (a table at the end)
-	@tests/prepare all images
-	@$(RUN) lint sanity unit thorough contract package corpus molecule
+test: venv ## every test: lint, sanity, thorough, contract, package, corpus beside molecule (a table at the end)
+	@$(RUN) lint sanity thorough contract package corpus + images molecule
 
 lint: venv ## ansible-lint (production), yamllint, ruff
 	@$(RUN) lint
@@ -44,6 +43,10 @@ package build: venv ## the tarball (.cache/dist), installed into an empty place 
 molecule: ## scenarios on fresh hosts: all, or S="name name"; LAB_KEEP=1 leaves the hosts there
 	@tests/prepare all images
 	@$(RUN) molecule $(S)
+
+oldest: venv ## all scenarios, or S="name name", with the oldest ansible-core that is promised
+	@tests/prepare oldest images
+	@TEST_VENV=oldest $(RUN) molecule $(S)
 
 lab: ## bring the lab up: all hosts, or H="box gpu1"; LAB_NAME separates several
 	@tests/prepare demo images

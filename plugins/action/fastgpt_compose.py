@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import merge_hash
 
@@ -31,8 +33,10 @@ class ActionModule(ActionBase):
             return merge_hash(result, located(read))
         if "found" not in read:  # a backup came back: there is nothing to decide
             return merge_hash(result, read)
+        # ansible-core before 2.19 marks what a host said as unsafe, by a kind of str that YAML does not write.
+        found, task = (json.loads(json.dumps(read[key])) for key in ("found", "task"))
         try:
-            decided = decide(read["found"], read["task"], task_vars["inventory_hostname"], self._task.check_mode)
+            decided = decide(found, task, task_vars["inventory_hostname"], self._task.check_mode)
         except LocalModelsError as problem:
             return merge_hash(result, {"failed": True, "msg": str(problem)})
         plan = decided.pop("plan")

@@ -14,16 +14,28 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._places import
 def ollama_places(hosts, hostvars, known=None):
     """List of inventory names + hostvars -> option `ollama` of module fastgpt_compose.
 
-    known: {inventory name: {variable: value}}, goes before hostvars where a value is not None.
+    known: {inventory name: {variable: value}}, goes before hostvars where a value is there. ansible-core before 2.19 makes an empty
+    text of a template that says none.
     """
     known = known or {}
-    unknown = [host for host in hosts if host not in hostvars]
-    if unknown:
-        raise AnsibleFilterError("The inventory has no host %s, whose Ollama FastGPT is to use." % ", ".join(unknown))
+    _refuse_unknown(hosts, hostvars)
     try:
         return [place(host, Known(hostvars[host], known.get(host, {}))) for host in hosts]
     except LocalModelsError as problem:
         raise AnsibleFilterError(str(problem)) from problem
+
+
+def fastgpt_places(hosts, urls, hostvars, own_host, own_models):
+    """See fastgpt_places.yml."""
+    _refuse_unknown(hosts, hostvars)
+    return [{"host": host, "url": urls[host], "models": own_models if host == own_host else hostvars[host].get("local_models", own_models)}
+            for host in hosts]
+
+
+def _refuse_unknown(hosts, hostvars):
+    unknown = [host for host in hosts if host not in hostvars]
+    if unknown:
+        raise AnsibleFilterError("The inventory has no host %s, whose Ollama FastGPT is to use." % ", ".join(unknown))
 
 
 def ollama_near_url(listen):
@@ -43,9 +55,9 @@ class Known:
 
     def get(self, name, default=None):
         value = self._known.get(name)
-        return value if value is not None else self._variables.get(name, default)
+        return value if value not in (None, "") else self._variables.get(name, default)
 
 
 class FilterModule:
     def filters(self):
-        return {"ollama_places": ollama_places, "ollama_near_url": ollama_near_url}
+        return {"ollama_places": ollama_places, "fastgpt_places": fastgpt_places, "ollama_near_url": ollama_near_url}

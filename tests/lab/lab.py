@@ -5,7 +5,7 @@
 
     lab.py up [HOST..]      the small internet and these hosts (default: all) run; what runs already stays as it is
     lab.py up internet      the small internet alone runs
-    lab.py reset HOST..     these hosts are fresh again (an engine inside keeps its pulled images)
+    lab.py reset HOST..     these hosts are fresh again, others are gone (an engine inside keeps its pulled images)
     lab.py status           what runs
     lab.py down             containers, networks and volumes of this lab are gone
     lab.py images           only build the images

@@ -11,7 +11,7 @@ import sys
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent.parent
 CACHE = CHECKOUT / ".cache"
-BIN = CACHE / "venv" / "bin"
+BIN = CACHE / os.environ.get("TEST_VENV", "venv") / "bin"  # TEST_VENV: see tests/prepare
 COLLECTIONS = CACHE / "collections"  # the checkout itself under the collection's name
 
 

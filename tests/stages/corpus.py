@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 
+from . import scenarios
 from .common import BIN, CACHE, CHECKOUT, StageFailed, call, environment
 
 FOLDER = CHECKOUT / "tests" / "corpus"
@@ -35,9 +36,8 @@ def bring_compose() -> None:
     """Docker Compose is in .cache/compose: the one that the lab's Docker hosts have. No engine is needed once it is there."""
     if PLUGIN.exists() or os.environ.get("DOCKER_COMPOSE"):
         return
+    scenarios.images()
     image = _said("docker", "images", "-q", "lab-docker-host").split()
-    if not image:
-        raise StageFailed("there is no image lab-docker-host to take docker compose from: run tests/prepare all images, or set DOCKER_COMPOSE")
     PLUGIN.parent.mkdir(parents=True, exist_ok=True)
     part = PLUGIN.with_suffix(".part")
     with open(part, "wb") as target:

@@ -66,6 +66,11 @@ def _sequences_are_complete(names: list) -> None:
             raise StageFailed(f"scenario {name}: nothing runs {', '.join(unused)}; a side effect is named with its file")
 
 
+def images() -> None:
+    """the images of the lab's hosts and servers"""
+    call(sys.executable, LAB, "images")
+
+
 def molecule(wanted: list | None = None) -> None:
     """each role and the whole site on fresh hosts: check, converge, verify, again, check, verify"""
     names = wanted or known()

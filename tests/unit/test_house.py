@@ -79,6 +79,12 @@ def test_managed_hosts_need_the_standard_library_only():
                 assert [name for name in names if name and name.split(".")[0] not in (GIVEN - {"yaml"})] == [], path
 
 
+def test_the_oldest_ansible_that_is_tested_is_the_one_that_is_promised():
+    promised = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text())["requires_ansible"]
+    tested = re.search(r"(?m)^ansible-core==(\d+\.\d+)\.\d+$", (ROOT / "tests" / "requirements-oldest.txt").read_text()).group(1)
+    assert promised == f">={tested}.0"
+
+
 def test_what_galaxy_ships_includes_what_it_names():
     ignored = yaml.safe_load((ROOT / "galaxy.yml").read_text())["build_ignore"]
     assert not {"meta", "docs", "README.md", "README.zh.md", "LICENSE"} & set(ignored)

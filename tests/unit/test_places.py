@@ -11,7 +11,7 @@ import yaml
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.localmodels.fastgpt.plugins.filter.ollama_places import ollama_near_url, ollama_places
+from ansible_collections.localmodels.fastgpt.plugins.filter.ollama_places import fastgpt_places, ollama_near_url, ollama_places
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _places
 from ansible_collections.localmodels.fastgpt.plugins.modules.fastgpt_compose import OLLAMA_SPEC
 
@@ -46,10 +46,19 @@ def test_the_address_by_which_others_reach_it(variables, address, port, listen):
     assert (found["address"], found["port"], found["listen"]) == (address, port, listen)
 
 
-def test_what_the_play_says_of_its_own_host_counts():
-    known = {"gpu1": {"ollama_provider": "host", "ollama_listen": None}}
+@pytest.mark.parametrize("none", [None, ""])
+def test_what_the_play_says_of_its_own_host_counts(none):
+    # none: as ansible-core 2.19 and newer hand it over; "": as older ones do.
+    known = {"gpu1": {"ollama_provider": "host", "ollama_listen": none, "ollama_address": none}}
     found = ollama_places(["gpu1"], {"gpu1": {"ollama_provider": "docker", "ollama_listen": "0.0.0.0:1"}}, known)[0]
-    assert (found["provider"], found["port"]) == ("host", 1)
+    assert (found["provider"], found["port"], found["address"]) == ("host", 1, "gpu1")
+
+
+def test_each_ollama_serves_its_own_models_or_those_of_the_play():
+    hostvars = {"gpu1": {"local_models": ["a"]}, "gpu2": {}, "box": {"local_models": ["hidden by the play"]}}
+    urls = {host: "http://%s:11434" % host for host in hostvars}
+    assert fastgpt_places(["gpu1", "gpu2", "box"], urls, hostvars, "box", ["b"]) == [
+        {"host": host, "url": urls[host], "models": models} for host, models in (("gpu1", ["a"]), ("gpu2", ["b"]), ("box", ["b"]))]
 
 
 @pytest.mark.parametrize("listen, url", [
@@ -68,6 +77,8 @@ def test_a_listen_address_that_is_none_is_refused_by_its_readers_too():
 def test_a_host_that_is_not_there():
     with pytest.raises(AnsibleFilterError, match="The inventory has no host gpu9"):
         ollama_places(["gpu9"], {"gpu1": {}})
+    with pytest.raises(AnsibleFilterError, match="The inventory has no host gpu9"):
+        fastgpt_places(["gpu9"], {}, {"gpu1": {}}, "gpu1", [])
 
 
 def test_a_listen_address_without_port():

@@ -7,8 +7,10 @@ from __future__ import annotations
 import pathlib
 import shutil
 import subprocess
+import threading
 
 import pytest
+import run
 import yaml
 
 from ansible_collections.localmodels.fastgpt.tests.stages import common, scenarios
@@ -87,3 +89,20 @@ def test_one_that_does_not_report_is_a_failure_by_name(lab, end):
 def test_a_scenario_that_is_not_there_is_a_failure(lab):
     with pytest.raises(common.StageFailed, match="no scenario nobody"):
         scenarios.molecule(["nobody"])
+
+
+def test_what_stands_on_either_side_of_a_plus_runs_at_the_same_time(monkeypatch):
+    meet = threading.Barrier(2, timeout=10)
+    monkeypatch.setattr(run, "told", lambda name: (meet.wait() * 0, f"{name} failed" if name == "unit" else ""))
+    rows = run.side_by_side(run.split(["lint", "unit", "+", "images", "molecule"]))
+    assert [(name, error) for name, _, error in rows] == [("lint", ""), ("unit", "unit failed"), ("images", ""), ("molecule", "")]
+
+
+def test_a_stage_of_its_own_process_that_does_not_end_well_is_a_failure(capfd):
+    assert run.told("no-such")[1] == "ended with 2"
+    assert "no-such  | run.py: no stage ['no-such']" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("names", [["unit", "+"], ["+", "unit"], ["unit", "+", "nobody"], []])
+def test_stages_that_are_not_there_are_refused(names, capsys):
+    assert run.main(names) == 2

@@ -63,9 +63,9 @@ class Lab:
                 self._host(host, catalogue.content_hash(offered))
 
     def reset(self, hosts) -> None:
-        """Hosts with a fresh file system; an engine inside keeps its images, nothing else."""
+        """Hosts with a fresh file system, and no others of this lab, whose health checks would go on; an engine inside keeps its images."""
         with lock("lab-" + self.name):
-            for host in hosts:
+            for host in HOSTS:
                 self._remove_host(host)
         self.up(hosts)
 
