@@ -226,6 +226,13 @@ def test_what_is_loaded_is_asked_once_for_all_deletions(registry, tmp_path):
     assert server.done[1:-1] == ["running", "delete a:latest", "unload b:latest", "delete b:latest"]
 
 
+def test_what_is_loaded_by_a_name_that_goes_is_unloaded_before_it_is_loaded_by_its_own(registry, tmp_path):
+    server = Slow({"mine:latest": OLD, "stray:latest": OLD})
+    server.loaded.add("stray:latest")
+    run(server, [{"name": "mine", "state": "loaded"}, {"name": "stray", "state": "absent"}], tmp_path)
+    assert server.done[-2:] == ["unload mine:latest", "load mine:latest -1"]
+
+
 def test_of_two_with_the_same_weights_the_one_that_stays_for_ever_comes_last(registry, tmp_path):
     server = Slow({"base:latest": OLD, "mine:latest": OLD})
     models = [{"name": "base", "state": "loaded"}, {"name": "mine", "from": "base", "state": "loaded", "keep_alive": "10m"}]

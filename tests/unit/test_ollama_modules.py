@@ -118,6 +118,21 @@ def test_what_was_not_deleted_is_not_freed(capsys):
     assert result["failed"] and result["freed"] == {"bytes": 0, "exact": False} and result["diff"]["before"] == result["diff"]["after"]
 
 
+def test_progress_counts_what_is_pulled_and_what_is_made_of_files(capsys, monkeypatch, tmp_path):
+    counted = []
+    monkeypatch.setattr(ollama_models, "Progress", lambda path, of: counted.append((path, of)))
+    monkeypatch.setattr(ollama_models._apply, "Run", lambda *arguments: (_ for _ in ()).throw(LocalModelsError("enough")))
+    (tmp_path / "x.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\0" * 16)
+    answers = {("GET", "/api/tags"): tags("old:latest", "there:latest"), ("GET", "/api/version"): (200, {"version": "0.32.15"})}
+    with serving(answers) as server:
+        answers["GET", "/v2/library/tiny/manifests/v1"] = 200, MANIFEST
+        models = ["%s/library/tiny:v1" % server.host, {"name": "mine", "from": str(tmp_path / "x.gguf")}, {"name": "old", "state": "absent"}, "there",
+                  {"name": "ours", "from": "there"}]
+        answers["POST", "/api/show"] = 200, {}
+        call(ollama_models, capsys, url=server.url, models=models, insecure=True, capacity="ignore", progress_path="/nowhere/progress")
+    assert counted == [("/nowhere/progress", 2)]
+
+
 def test_a_run_that_nobody_waits_for_any_more_ends_and_says_so(capsys, monkeypatch):
     monkeypatch.setattr(ollama_models._apply.Run, "carry_out", lambda run: (_ for _ in ()).throw(Abandoned("The pull was cancelled")))
     with serving({("GET", "/api/tags"): tags("x:latest")}) as server:

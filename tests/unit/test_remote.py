@@ -7,8 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _ollama_options
@@ -63,15 +62,12 @@ def test_a_server_behind_tls_a_client_certificate_and_a_password(capsys, gate, m
         assert result["diff"]["before_header"] == ("models at %s" % gate.url if who != "url" else "models at https://***@" + gate.host)
 
 
-def test_an_ordinary_request_waits_as_long_as_it_may(capsys):
-    over = threading.Event()
-    with serving({("GET", "/api/tags"): lambda handler: over.wait(20)}) as server:
-        began = time.monotonic()
-        try:
-            assert "did not answer in time" in ask(capsys, url=server.url, models=["x"], timeout=1)["msg"]
-        finally:
-            over.set()
-        assert 0.9 < time.monotonic() - began < 15
+def test_options_of_the_way_to_the_server_reach_its_client():
+    params = {name: option.get("default") for name, option in _ollama_options.ARGUMENT_SPEC.items()}
+    module = SimpleNamespace(params=dict(params, url="https://ops:hidden@h", timeout=7, headers={"X-Key": "key-hidden", "X-Number": 5}), no_log_values=set())
+    client = _ollama_options.ollama_for(module).client
+    assert (client.timeout, client.base_url, module.no_log_values) == (7, "https://h", {"hidden"})
+    assert {"key-hidden", "5", "hidden"} <= set(client.secrets) and client.headers["X-Number"] == "5"
 
 
 def test_a_key_in_the_same_file_as_the_certificate(capsys, gate, tmp_path):
