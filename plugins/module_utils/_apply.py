@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _lanes, _look, _made, _memory, _pin, _pull_causes, _upload
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _fetched, _lanes, _look, _made, _memory, _pin, _pull_causes, _upload
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
@@ -46,8 +46,8 @@ class Run:
         self.found = prepared.found
         self.outcomes = [Outcome(action) for action in prepared.actions]
         self._by_key = {outcome.action.name.key: outcome for outcome in self.outcomes}
-        self._manifests, self._on_disk = prepared.manifests, prepared.on_disk
-        self._made, self._notes, self._store = prepared.made, prepared.notes, prepared.store
+        self._manifests, self._on_disk, self._store = prepared.manifests, prepared.on_disk, prepared.store
+        self._made, self._notes = prepared.made, prepared.notes
         self._loaded = None
         self._in_trouble = set()
         self.fetched, self.seconds, self.warn = 0, 0.0, warn
@@ -75,6 +75,11 @@ class Run:
             self._memory(sorted(loads, key=lambda outcome: _memory.is_forever(outcome.action.wanted.keep_alive)))
         finally:
             self.progress.close()
+
+    @property
+    def pulled(self):
+        """All pulls together: {"bytes", "seconds", "bytes_per_second"}."""
+        return {"bytes": self.fetched, "seconds": round(self.seconds, 1), "bytes_per_second": int(self.fetched / self.seconds) if self.seconds else 0}
 
     def _each(self, outcomes):
         for outcome in outcomes:
@@ -142,15 +147,15 @@ class Run:
     def _delete(self, outcome):
         """A deleted model would stay in memory, so it is unloaded first."""
         name = outcome.action.shown
-        try:
+
+        def delete():
             if self._loaded is None:
                 self._loaded = {ModelName.parse(one["name"]) for one in self.ollama.running()}
             if outcome.action.name in self._loaded:
                 self.ollama.unload(name)
             self.ollama.delete(name)
-            outcome.done = True
-        except LocalModelsError as problem:
-            outcome.problem = problem
+
+        self._patiently(outcome, delete)
 
     def _create(self, outcome):
         action = outcome.action
@@ -165,15 +170,27 @@ class Run:
 
     def _derive(self, outcome, base):
         action = outcome.action
-        try:
-            if action.verb == "recheck" and not _look.differs(self.ollama, action):
-                outcome.done = True
-                return
-            # Ollama takes a base only in the spelling in which it holds it.
-            self.ollama.create(action.shown, dict(action.wanted.recipe.own(), **{"from": base}))
-            outcome.done = True
-        except LocalModelsError as problem:
-            outcome.problem = problem
+
+        def create():
+            if action.verb != "recheck" or _look.differs(self.ollama, action):
+                # Ollama takes a base only in the spelling in which it holds it.
+                self.ollama.create(action.shown, dict(action.wanted.recipe.own(), **{"from": base}))
+
+        self._patiently(outcome, create)
+
+    def _patiently(self, outcome, work):
+        """Does what takes a moment. A server that restarts, or a proxy before it that is busy, is waited for."""
+        for this_try in range(self.retries + 1):
+            try:
+                work()
+            except LocalModelsError as problem:
+                outcome.problem = _of_model(outcome.action.shown, "could not be %s" % ("made" if outcome.action.creates else "deleted"), problem)
+                if not problem.passing or this_try == self.retries:
+                    return
+                self._pause(problem, this_try)
+                continue
+            outcome.problem, outcome.done = None, True
+            return
 
     def _make(self, outcome, base):
         action, began = outcome.action, self.clock()
@@ -205,29 +222,36 @@ class Run:
                 self.ollama.load(action.shown, action.wanted.keep_alive)
             outcome.memory_done = True
         except LocalModelsError as problem:
-            outcome.problem = problem
+            outcome.problem = _of_model(action.shown, "could not be %sed" % action.memory, problem)
         outcome.seconds += self.clock() - began
 
     def _pull(self, outcome):
         action, began = outcome.action, self.clock()
+        fetched = _fetched.Fetched(self._manifests.get(action.name.key), self._store, self.ollama)
 
         def attempt(track):
+            def moved(layers, status):
+                fetched.note(layers)
+                track.moved(layers, status)
+
             try:
-                return self.ollama.pull(action.shown, action.wanted.insecure, track.moved, self.stall_timeout, self.progress.abandoned)
+                return self.ollama.pull(action.shown, action.wanted.insecure, moved, self.stall_timeout, self.progress.abandoned)
             except _pull_causes.PullFailed as problem:
                 problem.passing = problem.passing or (problem.kind == _pull_causes.UNREADABLE and self._drop_unreadable_notes(action))
                 raise
 
         # After one model has used up its tries on a registry that is down, the next ones get one try each.
-        layers = self._tried(outcome, attempt, 0 if action.name.host in self._in_trouble else self.retries)
+        try:
+            layers = self._tried(outcome, attempt, 0 if action.name.host in self._in_trouble else self.retries)
+        finally:
+            outcome.fetched = fetched.bytes(outcome.done)
         if not outcome.done:
             if outcome.problem.passing:
                 self._in_trouble.add(action.name.host)
             self.progress.end(action.shown, str(outcome.problem))
             return
-        outcome.fetched = layers.fetched
-        size = action.size or (layers.total if layers.fetched else 0)  # a small layer may come without a line
-        self.progress.end(action.shown, "Pulled %s%s" % (action.shown, _amount(size, layers.fetched, self.clock() - began)))
+        size = action.size or (layers.total if outcome.fetched else 0)
+        self.progress.end(action.shown, "Pulled %s%s" % (action.shown, _amount(size, outcome.fetched, self.clock() - began)))
 
     def _drop_unreadable_notes(self, action):
         """Whether what Ollama could not read of an earlier pull is out of its way now; an administrator would do no other thing."""

@@ -3,12 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether the declared models fit the disk and the memory, before the first byte. Internal to this collection.
 
-Of a model's need in memory only its weights are known before it is here, so what is refused does not fit whatever its context is.
+Of a model's need in memory only its weights are known before it is here, so what is refused does not fit whatever its context is. The
+contexts of those that are here count where models are used by turns.
 """
 
 from __future__ import annotations
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _made, _store
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _context, _made, _store
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
 
@@ -19,10 +20,11 @@ _LOADED = tuple("application/vnd.ollama.image." + kind for kind in ("model", "pr
 
 class Host:
     """Where the models have to fit. store: _store.Store, or None where it was not found. look: function without arguments, called at most
-    once, that gives (_machine.Memory or None, limits) as _machine.below does. version: of the server (str), "" where none answers."""
+    once, that gives (_machine.Memory or None, limits) as _machine.below does. version: of the server (str), "" where none answers. show: function
+    from a model's name (str) to what POST /api/show says of it (dict)."""
 
-    def __init__(self, store=None, look=lambda: (None, {}), version=""):
-        self.store, self._look, self.version = store, look, version
+    def __init__(self, store=None, look=lambda: (None, {}), version="", show=lambda name: {}):
+        self.store, self._look, self.version, self.show = store, look, version, show
         self._seen = None
 
     def _looked(self):
@@ -35,9 +37,13 @@ class Host:
         return self._looked()[0]
 
     @property
+    def limits(self):
+        return self._looked()[1]
+
+    @property
     def slots(self):
         """How many models the server keeps loaded at once, 0 where nobody knows."""
-        return self._looked()[1].get("max_loaded_models") or 0
+        return self.limits.get("max_loaded_models") or 0
 
 
 def weights_size(manifest):
@@ -137,20 +143,25 @@ def _together(prepared, host):
     needs = _needs(prepared)
     if len(needs) < 2:
         return []
-    names = " and ".join(name for name, dummy in needs.values())
+    names = " and ".join(action.shown for action, dummy in needs.values())
     if host.slots and len(needs) > host.slots:
         return ["%s are used by turns, and this server keeps %d loaded (OLLAMA_MAX_LOADED_MODELS): it unloads one for the other, and each"
                 " question waits for that. Raise it, or give one of them an Ollama of its own." % (names, host.slots)]
-    total = sum(size for dummy, size in needs.values())
-    if not host.memory or host.memory.fast is None or total <= host.memory.fast:
+    if not host.memory or host.memory.fast is None:
         return []
-    return ["%s are used by turns and do not fit in memory together: they need %s even without their contexts, and this host has %s. Ollama"
-            " unloads one for the other, and each question waits for that. Declare smaller ones, or give one of them an Ollama of its own."
-            % (names, size_text(total), host.memory)]
+    total, words = sum(size for dummy, size in needs.values()), "even without their contexts"
+    if total <= host.memory.fast:
+        total += sum(_context.size(host.show(action.shown), action.wanted.context, host.limits)
+                     for action, dummy in needs.values() if action.before and not action.changes)
+        words = "with the contexts of those that are here"
+    if total <= host.memory.fast:
+        return []
+    return ["%s are used by turns and do not fit in memory together: they need %s %s, and this host has %s. Ollama unloads one for the other, and"
+            " each question waits for that. Declare smaller ones, or give one of them an Ollama of its own." % (names, size_text(total), words, host.memory)]
 
 
 def _needs(prepared):
-    """{what is loaded together: (name (str), bytes at least)} of the models that are used by turns."""
+    """{what is loaded together: (_plan.Action, bytes of its weights)} of the models that are used by turns."""
     actions = {action.name: action for action in prepared.actions}
     needs = {}
     for action in actions.values():
@@ -161,5 +172,5 @@ def _needs(prepared):
             root = actions[root.wanted.recipe.base]
         manifest = prepared.manifests.get(root.name.key)
         size = weights_size(manifest) if manifest and root.pulls else root.size or 0
-        needs.setdefault(root.name, (action.shown, size))
+        needs.setdefault(root.name, (action, size))
     return needs

@@ -64,14 +64,16 @@ def differs(ollama, action):
     return bool(_recipe.differences(action.wanted.recipe, shown["it"], shown["base"]))
 
 
+def show(ollama, name):
+    """What POST /api/show says (dict) of a model (str); nothing where it cannot."""
+    try:
+        return ollama.show(name)
+    except Refused:
+        # A model that was deleted while loaded, or one that is no GGUF: creating or loading it will say what is wrong.
+        return {}
+
+
 def _shown(ollama, names):
     """{key: what POST /api/show says (dict)} for {key: name (str)}."""
-    def show(name):
-        try:
-            return ollama.show(name)
-        except Refused:
-            # A model that was deleted while loaded, or one that is no GGUF: creating or loading it will say what is wrong.
-            return {}
-
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(names, pool.map(show, names.values())))
+        return dict(zip(names, pool.map(lambda name: show(ollama, name), names.values())))

@@ -86,12 +86,12 @@ class Ollama:
         response = self.client.open("POST", "/api/pull", {"model": name, "insecure": insecure}, timeout=_NO_LIMIT)
         with response:
             if response.getcode() == 200:
-                return _pull.follow(response, name, on_progress, stall_timeout, abandoned)
+                return _pull.follow(response, name, on_progress, stall_timeout, abandoned, self.client.secrets)
             answer = Answer(response.getcode(), {k.lower(): v for k, v in response.headers.items()}, response.read())
         said = _error_in(answer)
-        if said is None:
+        if said is None or answer.status in BUSY:  # Ollama itself is never too busy for a pull, a proxy before it may be
             raise self._refused(answer)
-        raise _pull_causes.PullFailed(name, _pull_causes.cause_of(said), said)
+        raise _pull_causes.PullFailed(name, _pull_causes.cause_of(said), said, self.client.secrets)
 
     def has_blob(self, digest):
         """Whether a blob ("sha256:hex") is there."""
@@ -136,7 +136,7 @@ class Ollama:
         if answer.status != 200 and "error" not in last:
             raise self._refused(answer)
         if last.get("status") != "success":
-            said = " ".join(scrub(str(last.get("error", "the answer ends too early"))).split())[:300]
+            said = " ".join(scrub(str(last.get("error", "the answer ends too early")), self.client.secrets).split())[:300]
             raise CreateFailed("%s could not be created: Ollama at %s says %s" % (name, self.client.base_url, said), _mend_create(said), "error" not in last)
 
     def load(self, name, keep_alive):

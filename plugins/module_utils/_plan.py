@@ -21,9 +21,10 @@ SHARED_KEYS = ("default_for", "display_name", "context", "max_response", "vision
 class Wanted:
     """One declared model: `name` (ModelName), `state` (one of STATES), `insecure` (bool: its registry speaks plain HTTP), `recipe`
     (_recipe.Recipe, or None for a model that is pulled), `keep_alive` (as Ollama takes it; for the state loaded), `digest` (64 hex digits
-    of the one content that will do, or ""), `used` (bool: FastGPT asks it as one of its defaults)."""
+    of the one content that will do, or ""), `used` (bool: FastGPT asks it as one of its defaults), `context` (tokens that FastGPT asks for
+    with every request, 0 where that is left to the server)."""
 
-    def __init__(self, name, state="present", insecure=False, recipe=None, keep_alive=_memory.FOREVER, digest="", used=False):
+    def __init__(self, name, state="present", insecure=False, recipe=None, keep_alive=_memory.FOREVER, digest="", used=False, context=0):
         self.name = name
         self.state = state
         self.insecure = insecure
@@ -31,6 +32,7 @@ class Wanted:
         self.keep_alive = keep_alive
         self.digest = digest
         self.used = used
+        self.context = context
 
 
 class Found:
@@ -116,7 +118,7 @@ def read_wanted(items, insecure=False):
     for item in items:
         one = read_item(item, insecure)
         other = wanted.setdefault(one.name.key, one)
-        other.used = other.used or one.used
+        other.used, other.context = other.used or one.used, other.context or one.context
         for what in ("state", "insecure", "recipe", "keep_alive", "digest"):
             if getattr(one, what) != getattr(other, what):
                 raise LocalModelsError(
@@ -180,7 +182,8 @@ def read_item(item, insecure=False):
     if state not in STATES:
         raise LocalModelsError("%s has the state %r, which is unknown" % (name.short, state), "Choose one of %s" % ", ".join(STATES))
     return Wanted(name, state, _boolean(name, "insecure", item.get("insecure", insecure)), _recipe.read(name, item),
-                  _memory.keep_alive(name, state, item), _pin.read(name, state, item), bool(item.get("default_for")))
+                  _memory.keep_alive(name, state, item), _pin.read(name, state, item), bool(item.get("default_for")),
+                  int(item["context"]) if str(item.get("context")).isdigit() else 0)
 
 
 def _refuse_misspelt_keys(item):

@@ -108,7 +108,7 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
         prepared.freed_exact = _prune.count_freed(prepared.actions, prepared.found, store.sizes_of if store else lambda name: None)
     _memory.refuse_loaded_and_not(prepared.actions)
     _memory.load_again(prepared.actions)
-    prepared.warnings += _capacity.judge(prepared, problems, _capacity.Host(store, look, version), capacity)
+    prepared.warnings += _capacity.judge(prepared, problems, _capacity.Host(store, look, version, lambda name: _look.show(ollama, name)), capacity)
     return prepared
 
 

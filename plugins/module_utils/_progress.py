@@ -139,11 +139,11 @@ def line(host, state):
             words.append("try %d" % model["tries"])
         if state["of"] > 1:
             words.append("model %d of %d" % (state["done"] + 1, state["of"]))
-        return ", ".join(words)
+        return _plain(", ".join(words))
     words = ["%s: %d of %d models" % (host, len(models), state["of"])] + _amounts(list(models.values()))
     each = ["%s %s" % (name, _one_word(model)) for name, model in list(models.items())[:_NAMED]] + ["..."][:len(models) > _NAMED]
     done = "; %d done" % state["done"] if state["done"] else ""
-    return "%s: %s%s" % (", ".join(words), ", ".join(each), done)
+    return _plain("%s: %s%s" % (", ".join(words), ", ".join(each), done))
 
 
 def _amounts(models):
@@ -174,7 +174,12 @@ def _one_word(model):
 
 def new_lines(host, state, shown):
     """The lines (list of str) about models that ended since `shown` (int) of them had been reported."""
-    return ["%s: %s" % (host, sentence) for sentence in state.get("ended", [])[shown:]]
+    return [_plain("%s: %s" % (host, sentence)) for sentence in state.get("ended", [])[shown:]]
+
+
+def _plain(text):
+    """One line without anything that moves a terminal's cursor, whatever a server or the name of a file brought in."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def read(text):

@@ -24,10 +24,11 @@ class Abandoned(LocalModelsError):
 
 
 class Layers:
-    """How far a pull is: the sum over its layers. `completed`, `total` (bytes), `fetched` (bytes that came in this pull)."""
+    """How far a pull is: the sum over its layers. `completed`, `total` (bytes), `fetched` (bytes that came in this pull, as far as its lines
+    tell). `first`, `now`: {digest: bytes} in the first and in the last line about each layer."""
 
     def __init__(self):
-        self._first, self._now, self._total = {}, {}, {}
+        self.first, self.now, self._total = {}, {}, {}
 
     def take(self, line):
         """Note one status line (dict). Returns whether it shows progress.
@@ -38,18 +39,18 @@ class Layers:
         digest, done = line.get("digest"), line.get("completed") or 0
         if not digest:
             return True
-        if digest not in self._now:
-            self._first[digest], self._now[digest] = done, done
+        if digest not in self.now:
+            self.first[digest], self.now[digest] = done, done
             self._total[digest] = line.get("total") or 0
             return True
-        grown = done > self._now[digest]
-        self._now[digest] = done
+        grown = done > self.now[digest]
+        self.now[digest] = done
         self._total[digest] = line.get("total") or self._total[digest]
         return grown
 
     @property
     def completed(self):
-        return sum(self._now.values())
+        return sum(self.now.values())
 
     @property
     def total(self):
@@ -57,7 +58,7 @@ class Layers:
 
     @property
     def fetched(self):
-        return sum(max(0, self._now[digest] - self._first[digest]) for digest in self._now)
+        return sum(max(0, self.now[digest] - self.first[digest]) for digest in self.now)
 
 
 class _Watch(threading.Thread):
@@ -99,11 +100,11 @@ class _Watch(threading.Thread):
         self._socket.close()
 
 
-def follow(response, name, on_progress=None, stall_timeout=300, abandoned=None):
+def follow(response, name, on_progress=None, stall_timeout=300, abandoned=None, secrets=()):
     """Read the open answer to POST /api/pull to its end; returns the Layers.
 
     name: for messages. on_progress: called with (Layers, status text) for each line. stall_timeout: seconds without
-    progress. abandoned: called now and then, says whether nobody waits any more. Raises PullFailed, Abandoned.
+    progress. abandoned: called now and then, says whether nobody waits any more. secrets: see PullFailed. Raises PullFailed, Abandoned.
     """
     layers = Layers()
     watch = _Watch(response, stall_timeout, abandoned or (lambda: False))
@@ -115,7 +116,7 @@ def follow(response, name, on_progress=None, stall_timeout=300, abandoned=None):
             if line is None:
                 continue
             if "error" in line:
-                raise causes.PullFailed(name, causes.cause_of(str(line["error"])), str(line["error"]))
+                raise causes.PullFailed(name, causes.cause_of(str(line["error"])), str(line["error"]), secrets)
             moved = layers.take(line) or line.get("status") != last.get("status")
             last = line
             if moved:

@@ -17,12 +17,13 @@ class PullFailed(LocalModelsError):
     """One try to pull one model failed.
 
     `kind` (str) names the cause; `passing` (bool): the same request may well succeed later; `said` (str): Ollama's words.
+    secrets: texts that a proxy before Ollama may repeat in them.
     """
 
-    def __init__(self, name, cause, said):
+    def __init__(self, name, cause, said, secrets=()):
         self.kind = cause.kind
         self.passing = cause.passing
-        self.said = " ".join(scrub(said).split())[:200]
+        self.said = " ".join(scrub(said, secrets).split())[:200]
         quoted = ' (Ollama said: "%s")' % self.said if self.said else ""
         super().__init__("%s could not be pulled: %s%s" % (name, cause.problem, quoted), cause.mend)
 

@@ -9,7 +9,7 @@ import json
 import re
 
 # Words that YAML 1.1 reads as something else than text are quoted, and so is all that is not plainly a word.
-_PLAIN = re.compile(r"^(?!(?:true|false|yes|no|on|off|null|y|n)$)[A-Za-z/][A-Za-z0-9_./-]*$", re.IGNORECASE)
+_PLAIN = re.compile(r"(?!(?:true|false|yes|no|on|off|null|y|n)\Z)[A-Za-z/][A-Za-z0-9_./-]*\Z", re.IGNORECASE)
 # JSON leaves these as they are, YAML readers refuse or fold them.
 _UNPRINTABLE = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 

@@ -110,7 +110,7 @@ options:
     description:
       - The folder where the server keeps its models, as the host that runs the module sees it.
       - It is only read, to find out what is there already and how much space is free.
-      - If not set, the usual places are looked at, and the one that the process of the server names. What is not found is not checked.
+      - If not set, the usual places are looked at, and the one that the process of the server names.
     type: path
   capacity:
     description:
@@ -118,6 +118,8 @@ options:
         says it and goes on, V(ignore) does not look. What is there already, what models share and what declared deletions free counts.
       - Memory is looked at if Ollama runs on the host that runs the module; that of the machine, or the limit of Ollama's container or service,
         with swap and GPUs. A warning says if models that are used by turns (V(loaded), or with C(default_for)) push each other out of it.
+      - Of a model that is not here yet only its weights count, for a registry does not tell what a context takes; of one that is here the warning
+        counts it as Ollama itself does (C(context) of the item, else C(num_ctx) of the model, else what its server gives).
     type: str
     choices: [enforce, warn, ignore]
     default: enforce
@@ -125,8 +127,7 @@ options:
     description:
       - How many models are pulled at the same time. Models that share a layer that is not there yet are pulled one after the other in
         any case, for Ollama can crash otherwise, and so is a model whose registry this host cannot ask for its layers.
-      - V(1) pulls one after the other. One pull fetches up to 16 parts of a large layer at a time, so more than a few help only
-        against slow registries.
+      - One pull fetches up to 16 parts of a large layer at a time, so more than a few pulls help only against slow registries.
     type: int
     default: 4
   retries:
@@ -142,15 +143,13 @@ options:
     default: 300
   remember:
     description:
-      - Whether check mode may note the digests of files that it read. The action plugin of this module, which looks with check mode before it
-        runs the module, sets it; leave it alone otherwise.
+      - Whether check mode may note the digests of files that it read. The action plugin of this module sets it; leave it alone otherwise.
     type: bool
     default: false
   progress_path:
     description:
       - A file to which the module writes how far it is. The action plugin of this module sets it; leave it alone otherwise.
-      - A second file, with C(.watched) at the end of its name, has to be touched while the module runs. If that is not done for a
-        minute the pull is cancelled.
+      - A second file, with C(.watched) behind its name, has to be touched while the module runs, or the pull is cancelled within a minute.
     type: path
 seealso:
   - module: localmodels.fastgpt.ollama_info
@@ -159,9 +158,8 @@ notes:
   - What models were made from Ollama does not tell. The module remembers it, with the digests of files, in C(localmodels.fastgpt) below C($XDG_CACHE_HOME)
     or C(~/.cache) of the user it runs as. With that a run in which nothing changes reads no file. A file whose size, times or inode have
     changed is read again. Where the notes are missing each file is read, and its model made again once, which gives the same model, so no change is reported.
-  - Two plays that pull to the same server at the same time do not know of each other. Ollama joins pulls of the same layer, and can crash
-    when one of them ends early (ollama issue 17370). Such a pull is tried again like any other that was cut, but it is better to run
-    one play at a time for a server.
+  - Two plays that pull to the same server at the same time do not know of each other. Ollama joins pulls of the same layer, and can crash when one
+    of them ends early (ollama issue 17370). Such a pull is tried again, but it is better to run one play at a time for a server.
   - The module runs on the managed host, beside Ollama. To reach a server from somewhere else, such as one on Windows, set O(url) and use
     C(delegate_to). Its disk and memory are not looked at then, and certificates lie on the host that runs the module.
 """
@@ -285,7 +283,9 @@ pulled:
   type: dict
   contains:
     bytes:
-      description: Bytes that came over the wire, as far as Ollama tells of them (not of very small layers).
+      description: >-
+        Bytes that came over the wire: what the server lacked before, or of a model that failed what Ollama told of it. Small layers are missing where
+        this host cannot ask the registry, and the first moment of large ones where it does not see the store (O(store_path)).
       type: int
     seconds:
       description: From the start of the first pull to the end of the last one.
@@ -374,8 +374,7 @@ def run(module, results):
     finally:
         save(module, notes)
         fill(module, results, prepared, job.outcomes, job.found)
-        results["pulled"] = {"bytes": job.fetched, "seconds": round(job.seconds, 1),
-                             "bytes_per_second": int(job.fetched / job.seconds) if job.seconds else 0}
+        results["pulled"] = job.pulled
     problem = _report.failure(job.outcomes)
     if problem:
         raise problem

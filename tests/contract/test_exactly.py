@@ -54,6 +54,7 @@ def _run(lab, capsys):
 def test_a_model_is_pulled_and_pinned(lab, run):
     result = run(lab.tiny())
     assert result["changed"] and not [one for one in result.get("warnings", ()) if "was not checked" in str(one)], "its store was found"
+    assert result["pulled"]["bytes"] == result["models"][0]["bytes"] > 0, "also of layers that Ollama tells nothing of"
     lab.known["first"] = result["models"][0]["digest_after"]
     again = run(lab.tiny(name=(lab.host + "/library/TINY:Latest"), digest="sha256:" + lab.known["first"]))
     assert not again.get("failed") and not again["changed"]

@@ -65,6 +65,9 @@ class FakeOllama:
         one = self._model(text)
         return {"system": one["system"], "modelfile": "FROM /x/blobs/" + one["weights"].replace(":", "-")}
 
+    def has_blob(self, digest):
+        return any(digest in one["blobs"] for one in self.held.values())
+
     def delete(self, text):
         self.writes.append("delete " + text)
         return self.held.pop(ModelName.parse(text), None) is not None
@@ -115,6 +118,9 @@ class FakeStore:
 
     def blobs_of(self, name):
         return set(self.sizes_of(name))
+
+    def there(self, digest, size):
+        return size if self.server.has_blob(digest) else 0
 
     def missing(self, manifests):
         return 0

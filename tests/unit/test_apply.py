@@ -214,6 +214,9 @@ def test_a_server_that_restarts_in_between_is_waited_for(registry, tmp_path):
 
 @pytest.mark.parametrize("said, kind, passing", [
     ("429: slow down", "busy", True), ("503: later", "registry-broken", True), ("403: denied", "forbidden", False),
+    ("open /m/blobs/sha256-a-partial-0: permission denied", "store-not-writable", False), ("read-only file system", "store-not-writable", False),
+    ("this model requires MLX support, but the MLX runtime is not available", "needs-mlx", False),
+    ("ollama cloud is disabled: remote model is unavailable", "cloud-off", False), ("something new", "other", False),
     ('Get "http://r/v2/c1/m0/blobs/sha256:1f": context canceled', "interrupted", True)])
 def test_what_a_registry_says_of_a_layer_has_its_cause_too(said, kind, passing):
     cause = cause_of(said)
@@ -355,7 +358,7 @@ def test_all_pulls_together_are_summed_up(registry, tmp_path):
     job = _apply.Run(Server(), prepared, progress, clock=lambda: 0.0)
     job.carry_out()
     assert _apply._together(3, 90 * 10 ** 6, 45) == "Pulled 3 models, 90.0 MB in 45 s, 2.0 MB/s"
-    assert said[-1] == "Pulled 2 models in 0 s" and job.fetched == 0, "the first line of a layer says what was there before"
+    assert said[-1] == "Pulled 2 models, 101 B in 0 s" and job.fetched == 101
 
 
 def test_after_a_broken_pull_the_next_one_of_the_same_layer_waits_until_the_server_has_ended_it(registry, tmp_path):

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _capacity, _prepare, _registry
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _capacity, _context, _made, _notes, _prepare, _registry
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._machine import Memory
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
@@ -171,3 +171,101 @@ def test_nothing_to_do_looks_at_nothing():
 
 def test_what_is_held_counts_with_its_size():
     assert "they need 5.0 GB" in judged([CHAT, EMBED], {"embed": BOTH["embed"]}, host(memory=SMALL), found={"chat": 3 * GB})[0]
+
+
+def test_a_layer_that_a_coming_model_needs_is_not_freed_before_it():
+    models, held = ["x", {"name": "old", "state": "absent"}], {"old:latest": {"x-model": 3 * GB, "o": GB}}
+    with pytest.raises(LocalModelsError, match="1.0 GB are free: 2.0 GB are missing"):
+        judged(models, {"x": Manifest("x", model=3 * GB)}, host(0, **held), found={"old": 4 * GB})
+
+
+@pytest.mark.parametrize("slots, told", [(0, False), (1, True), (2, False), (3, False)])
+def test_only_a_server_that_is_known_to_keep_too_few_is_told_of(slots, told):
+    assert bool(judged([CHAT, EMBED], BOTH, host(slots=slots))) == told
+
+
+def test_models_with_the_same_weights_take_one_place_and_one_that_goes_takes_none():
+    mine = {"name": "mine", "from": "chat", "default_for": ["dataset_text"]}
+    assert judged([CHAT, mine], BOTH, host(slots=1)) == []
+    gone = {"name": "embed", "state": "absent", "default_for": ["embedding"]}
+    assert judged([CHAT, gone], {"chat": BOTH["chat"]}, host(slots=1), found={"embed": GB}) == []
+
+
+def test_where_nobody_listens_yet_nobody_misses_the_store():
+    prepared = _prepare.Prepared([], read_wanted(["x"]), reachable=False)
+    prepared.manifests = {prepared.wanted[0].name.key: Manifest("x", model=GB)}
+    assert _capacity.judge(prepared, {}, _capacity.Host(), "enforce") == []
+
+
+def made(tmp_path, size, **item):
+    (tmp_path / "x.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\0" * 16 + b"y" * (size - 24))
+    prepared = _prepare.Prepared([], read_wanted([dict({"name": "x", "from": str(tmp_path / "x.gguf")}, **item)]))
+    prepared.made = _made.look(prepared.wanted)
+    prepared.notes = _notes.Notes(str(tmp_path / "notes"))
+    prepared.decide()
+    return prepared
+
+
+@pytest.mark.parametrize("version, free, missing", [("0.34.4", 1000, 0), ("0.34.4", 999, 1), ("0.32.15", 3000, 0), ("0.32.15", 2999, 1)])
+def test_what_is_made_from_files_has_to_fit_the_disk_too(tmp_path, version, free, missing):
+    class Empty(Store):
+        def there(self, digest, size):
+            return 0
+
+    def judge():
+        return _capacity.judge(made(tmp_path, 1000), {}, _capacity.Host(Empty(free), version=version), "enforce")
+
+    if missing:
+        with pytest.raises(LocalModelsError, match="are free: %d B are missing" % missing):
+            judge()
+    else:
+        assert judge() == []
+
+
+def test_of_files_that_are_there_only_what_comes_of_them_counts_and_they_are_read_only_then(tmp_path):
+    class Full(Store):
+        def there(self, digest, size):
+            return size
+
+    prepared = made(tmp_path, 1000)
+    assert _capacity.judge(prepared, {}, _capacity.Host(Full(2000), version="0.32.15"), "enforce") == []
+    assert len(prepared.to_make[0]._digests) == 1
+    prepared = made(tmp_path, 1000)
+    assert _capacity.judge(prepared, {}, _capacity.Host(Full(3000), version="0.32.15"), "enforce") == [] and not prepared.to_make[0]._digests
+
+
+@pytest.mark.parametrize("item, refused", [({}, True), ({"quantize": "q4_K_M"}, False)])
+def test_what_is_made_from_files_has_to_fit_memory_unless_it_becomes_smaller(tmp_path, item, refused):
+    here = _capacity.Host(Store(10 ** 9), lambda: (Memory(999), {}), "0.32.15")
+    if refused:
+        with pytest.raises(LocalModelsError, match="x:latest can never be loaded here: its weights alone are 1.0 kB"):
+            _capacity.judge(made(tmp_path, 1000, **item), {}, here, "enforce")
+    else:
+        assert _capacity.judge(made(tmp_path, 1000, **item), {}, here, "enforce") == []
+
+
+QWEN = {"general.architecture": "qwen2", "qwen2.block_count": 28, "qwen2.attention.head_count": 28, "qwen2.attention.head_count_kv": 4,
+        "qwen2.embedding_length": 3584, "qwen2.context_length": 32768}
+PER_TOKEN = 2 * 28 * 4 * 128 * 2  # keys and values, layers, heads, numbers of a head, bytes
+
+
+@pytest.mark.parametrize("change, parameters, asked, limits, tokens", [
+    ({}, "", 0, {"context_length": 4096}, 4096), ({}, "num_ctx 8192", 0, {"context_length": 4096}, 8192), ({}, "num_ctx 8192", 1024, {}, 1024),
+    ({}, "", 10 ** 6, {}, 32768), ({}, "", 0, {"context_length": 4096, "num_parallel": 3}, 3 * 4096), ({}, "", 0, {"context_length": None}, 0),
+    ({"qwen2.attention.head_count_kv": [8, 4]}, "", 1000, {}, 1000), ({"qwen2.attention.head_count_kv": []}, "", 1000, {}, 0),
+    ({"qwen2.block_count": None}, "", 1000, {}, 0), ({"qwen2.attention.head_count": 0}, "", 1000, {}, 0), ({"qwen2.context_length": 0}, "", 99999, {}, 99999)])
+def test_a_context_takes_what_ollama_reckons_with(change, parameters, asked, limits, tokens):
+    assert _context.size({"model_info": dict(QWEN, **change), "parameters": parameters}, asked, limits) == tokens * PER_TOKEN
+
+
+def test_of_a_model_that_says_nothing_no_context_is_reckoned_with():
+    assert _context.size({}, 4096, {}) == 0 and PER_TOKEN == 57344
+
+
+@pytest.mark.parametrize("context, ram, fits", [(1000, 5 * GB + 57343999, False), (1000, 5 * GB + 57344000, True), (0, 5 * GB + 1, True)])
+def test_the_context_of_what_is_here_counts_where_models_are_used_by_turns(context, ram, fits):
+    asked = []
+    here = _capacity.Host(Store(10 ** 15), lambda: (Memory(ram), {"num_parallel": 1}), show=lambda name: asked.append(name) or {"model_info": QWEN})
+    said = judged([dict(CHAT, context=str(context or "")), EMBED], {"embed": BOTH["embed"]}, here, found={"chat": 3 * GB})
+    assert asked == ["chat:latest"], "what comes is not here yet"
+    assert [("they need 5.1 GB with the contexts of those that are here, and this host has 5.1 GB" in one) for one in said] == [True] * (not fits)

@@ -111,6 +111,8 @@ def test_a_load_waits_longer_than_ollama_itself():
     ("model requires more system memory (8.4 GiB) than is available (2.1 GiB)", "more memory than is free"),
     ("llama-server process has terminated: exit status 1: error: cudaMalloc failed: out of memory", "more memory than is free"),
     ("llama-server process has terminated: signal: killed", "the process that computes it ended"),
+    ("error loading model: unknown model architecture: 'qwen9'", "this Ollama is older than the model"),
+    ('"x" does not support generate', "it is an embedding model"),
     ("invalid file magic", "no model that this Ollama can read"),
     ('option "num_ctx" must be of type integer', "value of the wrong type"),
     ("This server does not support embeddings. Start it with `--embeddings`", "asked for embeddings"),

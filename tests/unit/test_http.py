@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import email.utils
+import http.client
 import socket
+import ssl
 import threading
 import time
+import urllib.error
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable, scrub
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client, explain
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -29,11 +32,11 @@ class Echo(BaseHTTPRequestHandler):
 
 @pytest.fixture()
 def server():
-    http = HTTPServer(("127.0.0.1", 0), Echo)
-    threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True).start()
-    yield "http://127.0.0.1:%d" % http.server_port
-    http.shutdown()
-    http.server_close()
+    echo = HTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=echo.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True).start()
+    yield "http://127.0.0.1:%d" % echo.server_port
+    echo.shutdown()
+    echo.server_close()
 
 
 @pytest.mark.parametrize("status", [200, 404, 500, 307])
@@ -62,6 +65,25 @@ def test_nobody_listens_is_said_with_address_and_mend():
 def test_an_address_that_is_none(url):
     with pytest.raises(LocalModelsError, match="is no address of Ollama"):
         Client(url, "Ollama")
+
+
+@pytest.mark.parametrize("problem, said, mend", [
+    (socket.gaierror(-2, "x"), "the name does not resolve", "DNS"), (ConnectionRefusedError(), "refuses the connection", "Nothing listens there"),
+    (socket.timeout(), "did not answer in time", "longer timeout"), (urllib.error.URLError(TimeoutError()), "did not answer in time", "longer timeout"),
+    (ConnectionResetError("cut"), "closed the connection in mid-answer (cut)", "may be restarting"),
+    (http.client.IncompleteRead(b""), "closed the connection in mid-answer", "may be restarting"),
+    (http.client.RemoteDisconnected("gone"), "closed the connection in mid-answer (gone)", "may be restarting"),
+    (ssl.SSLEOFError(8, "eof"), "closes the connection instead of a TLS handshake", "http:// or https://"),
+    (ssl.SSLError(1, "wrong version number"), "does not speak TLS as asked", "http:// or https://"),
+    (OSError("Tunnel connection failed: 407 who"), "is not reached by way of the proxy", "use_proxy: false"),
+    (OSError(113, "No route to host"), "cannot be reached ([Errno 113] No route to host)", "")])
+def test_what_an_error_of_the_network_means(problem, said, mend):
+    what, todo = explain(problem)
+    assert said in what and mend in todo and bool(todo) == bool(mend)
+
+
+def test_of_secrets_that_begin_alike_the_longest_is_hidden_as_a_whole():
+    assert scrub("key-long and key", ["", "key", "key-long"]) == "*** and ***"
 
 
 def test_scrub_hides_given_secrets_user_info_and_bearer_tokens():

@@ -8,7 +8,7 @@ import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _memory
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found, Wanted, read_wanted
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Action, Found, Wanted, read_wanted
 
 TINY = Found(ModelName.parse("tiny"), "1" * 64)
 FOR_EVER, FOR_NOW = "2319-03-05T18:26:09Z", "2026-11-23T19:44:22Z"
@@ -49,6 +49,51 @@ def test_who_wants_for_ever_gets_it(keep_alive, until, what):
 def test_what_is_not_there_yet_is_loaded_after_it_came_and_never_unloaded():
     assert decide(wanted("loaded"), None, running()) == "load"
     assert decide(wanted("unloaded"), None, running()) is None
+
+
+def acting(name, state, verb="none", keep_alive=-1, memory=None, entry=None, weights="w"):
+    action = Action(Wanted(ModelName.parse(name), state, keep_alive=keep_alive), verb)
+    action.memory, action.entry, action.weights = memory, entry, weights
+    return action
+
+
+ENTRY = {"name": "stray:latest", "digest": "1" * 64, "expires_at": FOR_EVER}
+
+
+@pytest.mark.parametrize("others, memory, unload_first", [
+    ([], None, False), ([acting("stray", "absent", "delete")], "load", True), ([acting("stray", "absent", "prune")], "load", True),
+    ([acting("stray", "present", "update")], "load", True), ([acting("stray", "present", "none")], None, False),
+    ([acting("else", "absent", "delete")], None, False), ([acting("else", "unloaded", memory="unload", entry=ENTRY)], "load", False)])
+def test_what_stays_loaded_is_loaded_again_when_the_name_goes_by_which_it_is_loaded(others, memory, unload_first):
+    mine = acting("mine", "loaded", entry=ENTRY)
+    _memory.load_again(others + [mine])
+    assert (mine.memory, mine.unload_first) == (memory, unload_first)
+
+
+def test_what_is_loaded_by_its_own_name_needs_no_unloading_before():
+    mine = acting("stray", "loaded", "update", entry=ENTRY, memory="load")
+    _memory.load_again([mine])
+    assert (mine.memory, mine.unload_first) == ("load", False)
+
+
+@pytest.mark.parametrize("other, again", [
+    (acting("a", "loaded", keep_alive="10m", memory="load"), True), (acting("a", "loaded", keep_alive="10m"), False),
+    (acting("a", "loaded", memory="load"), False), (acting("a", "loaded", keep_alive="10m", memory="load", weights="v"), False)])
+def test_who_stays_for_ever_is_loaded_again_when_the_same_weights_are_loaded_for_a_while(other, again):
+    mine, briefly, idle = acting("mine", "loaded", entry=ENTRY), acting("b", "loaded", keep_alive="5m", entry=ENTRY), acting("c", "present")
+    _memory.load_again([other, mine, briefly, idle])
+    assert (mine.memory, briefly.memory, idle.memory) == ("load" if again else None, None, None)
+
+
+@pytest.mark.parametrize("first, second, refused", [("loaded", "unloaded", True), ("unloaded", "loaded", True), ("loaded", "loaded", False),
+                                                    ("loaded", "present", False)])
+def test_the_same_weights_are_not_loaded_and_unloaded(first, second, refused):
+    actions = [acting("a", first), acting("b", second), acting("c", "unloaded", weights="v")]
+    if refused:
+        with pytest.raises(LocalModelsError, match="a:latest is declared %s and b:latest %s, and both have the same weights" % (first, second)):
+            _memory.refuse_loaded_and_not(actions)
+    else:
+        _memory.refuse_loaded_and_not(actions)
 
 
 @pytest.mark.parametrize("value, read", [(None, -1), (-1, -1), ("-1", -1), ("300", 300), ("10m", "10m"), ("1h30m", "1h30m"), ("1.5h", "1.5h"), ("-1m", "-1m")])

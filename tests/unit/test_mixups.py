@@ -43,6 +43,21 @@ def test_a_model_that_does_not_exist_is_named_with_a_way_out(name, declared, the
      ["hf.co/u/r:Q4 and huggingface.co/u/r:Q4 are the same model at Hugging Face, and two models to Ollama: the server holds the second one."]),
     (["hf.co/u/r:Q4"], ["huggingface.co/u/r:Q4", "hf.co/u/r:Q4"], []),
     ([{"name": "hf.co/u/r:Q4", "state": "absent"}, "huggingface.co/u/r:Q4"], [], []),
+    ([{"name": "hf.co/u/r:Q4", "state": "absent"}], ["huggingface.co/u/r:Q4"], []),
+    (["me/r:Q4"], ["huggingface.co/me/r:Q4"], []),
+    (["huggingface.co/u/r:Q4"], ["hf.co/u/r:Q4"],
+     ["huggingface.co/u/r:Q4 and hf.co/u/r:Q4 are the same model at Hugging Face, and two models to Ollama: the server holds the second one."]),
 ])
 def test_what_is_probably_not_meant_is_told(models, there, said):
     assert _mixups.told(read_wanted(models), found(*there)) == said
+
+
+@pytest.mark.parametrize("name, there, said, mend", [
+    ("me/x:v1", [], "registry.ollama.ai/me has no model x:v1", "Correct the name or its tag"),
+    ("library/zz:v1", [], "registry.ollama.ai has no model zz:v1", "Correct the name or its tag"),
+    ("r.example:5000/lab/zz", [], "r.example:5000/lab has no model zz:latest", "Correct the name or its tag"),
+    # Only a name without a tag is mistaken for another tag.
+    ("house:v1", ["house:first-and-quite-another-one"], "registry.ollama.ai has no model house:v1", "Correct the name or its tag")])
+def test_it_says_where_there_is_no_such_model(name, there, said, mend):
+    problem = _mixups.unknown_model(ModelName.parse(name), found(*there), read_wanted([name]))
+    assert (problem.what, problem.mend) == (said, mend)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -42,7 +43,9 @@ class Action(action_plugin.ActionModule):
         return False
 
     def _execute_module(self, module_name=None, module_args=None, task_vars=None, wrap_async=False):
+        assert task_vars
         if module_name.endswith("async_status"):
+            assert module_args == {"jid": "j1", "_async_dir": "/root/.ansible_async"}
             self.calls.append("status")
             return dict(self.real, finished=1, started=1, ansible_job_id="j1", results_file="f") if self.finished else {"finished": 0}
         self.calls.append(("check" if self._task.check_mode else "real") + (" job" if wrap_async else ""))
@@ -170,6 +173,66 @@ def test_a_connection_that_stays_away_says_what_becomes_of_the_pull(shown):
     with pytest.raises(AnsibleConnectionFailure):
         run(action)
     assert "ends by itself within 60 s" in shown[-1]
+
+
+def test_a_line_comes_at_least_every_ten_seconds_and_the_end_is_seen_at_once(shown):
+    """The host waits for the end of the module, and two seconds are left for the way there and back."""
+    action = Action(answer("pull"), answer("pull"), [state(40)] * 2 + ["\nended\n"])
+    run(action)
+    touched, *asked = [command for command in action.commands if "progress" in command and not command.startswith("rm ")]
+    assert touched == "touch %s/progress.watched" % FOLDER, "before the job starts, for it looks whether somebody watches"
+    for command in asked:
+        rounds, each = re.search(r"-lt (\d+) .*sleep ([0-9.]+);", command).groups()
+        assert 4 <= int(rounds) * float(each) <= 8 and "! [ -e %s/progress.ended ]" % FOLDER in command
+        assert command.startswith("touch %s/progress.watched;" % FOLDER), "each look tells the module that somebody watches"
+    assert len(shown) == 2
+
+
+def test_before_the_module_has_written_anything_and_between_two_models_nothing_is_shown(shown):
+    between = json.dumps({"done": 1, "of": 2, "models": {}, "ended": []})
+    run(Action(answer("pull"), answer("pull"), ["", "Welcome\n", between, "\nended\n"]))
+    assert shown == []
+
+
+def test_lines_that_were_lost_now_and_then_are_forgotten(shown):
+    gone = AnsibleConnectionFailure("gone")
+    polls = ([gone] * action_plugin.LOST_LINES + [state(40)]) * 2 + ["\nended\n"]
+    assert run(Action(answer("pull"), answer("pull"), polls))["changed"] is True
+    with pytest.raises(AnsibleConnectionFailure):
+        run(Action(answer("pull"), answer("pull"), [gone] * (action_plugin.LOST_LINES + 1) + ["\nended\n"]))
+
+
+def test_the_folder_goes_also_when_the_watching_breaks(shown):
+    action = Action(answer("pull"), answer("pull"), [RuntimeError("ctrl-c")])
+    with pytest.raises(RuntimeError):
+        run(action)
+    assert action.commands[-1].startswith("rm -rf %s " % FOLDER), "the module sees it, and ends the pull"
+
+
+def test_where_no_folder_can_be_made_the_module_runs_without_being_watched(shown):
+    action = Action(answer("pull"), answer("pull"))
+    action._low_level_execute_command = lambda cmd, sudoable=True: {"stdout": "mktemp: No space left on device\n"}
+    assert run(action)["changed"] is True and action.calls == ["check", "real"]
+
+
+def test_on_windows_there_is_no_shell_to_watch_with(shown):
+    action = Action(answer("pull"), answer("pull"))
+    action._connection._shell._IS_WINDOWS = True
+    assert run(action)["changed"] is True and (action.calls, action.commands) == (["check", "real"], [])
+
+
+@pytest.mark.parametrize("verb, size, calls", [
+    ("prune", 5, ["check", "real"]), ("load", 0, ["check", "real"]), ("recheck", 0, ["check", "real job", "status"])])
+def test_only_what_takes_long_is_watched(shown, verb, size, calls):
+    planned = dict(answer(verb), models=[{"name": "x:latest", "action": verb, "bytes": size}])
+    action = Action(planned, planned)
+    run(action)
+    assert action.calls == calls
+
+
+def test_nothing_to_do_on_a_server_that_is_away_is_an_error_in_a_real_run(shown):
+    action = Action(answer("none", reachable=False), {"failed": True, "msg": "refuses the connection"})
+    assert run(action)["failed"] is True and action.calls == ["check", "real"]
 
 
 def test_a_job_that_was_killed_is_noticed(shown):

@@ -8,10 +8,13 @@ import hashlib
 import json
 
 import pytest
+import yaml
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _look, _machine, _ollama_facts, _ollama_options
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import Refused
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import Ollama
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
 from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, untold
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
@@ -25,9 +28,9 @@ def tags(*names):
     return 200, {"models": [{"name": name, "model": name, "digest": DIGEST, "size": 100, "details": {}} for name in names]}
 
 
-def call(module, capsys, check=False, **options):
+def call(module, capsys, check=False, diff=True, **options):
     """What a module prints (dict) when it is run with these options."""
-    with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=True)):
+    with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=diff)):
         with pytest.raises(SystemExit):
             module.main()
     result = json.loads(capsys.readouterr().out)
@@ -73,6 +76,87 @@ def test_a_pull_and_its_check(capsys, tmp_path, check):
     assert result["changed"] is True and result["models"][0]["action"] == "pull"
     assert (result["models"][0]["digest_before"], result["models"][0]["digest_after"]) == (None, DIGEST)
     assert result["diff"]["before"] == "" and result["diff"]["after"] == "%s %s 100 B\n" % (name, DIGEST[:12])
+    assert result["reachable"] is True and result["freed"] == {"bytes": 0, "exact": True}
+    assert result.get("pulled", {}).get("bytes") == (None if check else 100), "both layers, though Ollama tells of none"
+    told = {key for key, entry in yaml.safe_load(ollama_models.RETURN).items() if not (check and key == "pulled")}
+    assert set(result) >= told, "all that is told is returned"
+    each = yaml.safe_load(ollama_models.RETURN)["models"]["contains"]
+    assert set(result["models"][0]) == set(each) - {"msg"}
+
+
+def test_without_diff_mode_there_is_no_diff(capsys):
+    with serving({("GET", "/api/tags"): tags("x:latest")}) as server:
+        assert "diff" not in call(ollama_models, capsys, diff=False, url=server.url, models=["x"])
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_where_nobody_listens_yet_only_check_mode_goes_on(capsys, check):
+    result = call(ollama_models, capsys, check=check, url="http://127.0.0.1:9", models=[{"name": "x", "state": "absent"}])
+    assert bool(result.get("failed")) is not check and result.get("reachable") is (False if check else None)
+    assert "refuses the connection" in (str(result["warnings"]) if check else result["msg"])
+
+
+def test_offline_asks_no_registry(capsys):
+    with serving({("GET", "/api/tags"): tags("x:latest")}) as server:
+        name = "%s/library/y" % server.host
+        assert not call(ollama_models, capsys, url=server.url, models=[{"name": "x", "state": "latest"}], offline=True)["changed"]
+        assert "no registry may be asked" in call(ollama_models, capsys, url=server.url, models=[name], insecure=True, offline=True)["msg"]
+        assert server.paths() == ["GET /api/tags"] * 2
+
+
+def test_at_least_one_model_has_to_be_pulled_at_a_time(capsys):
+    with serving({("GET", "/api/tags"): tags("x:latest")}) as server:
+        assert "parallel is 0, and" in call(ollama_models, capsys, url=server.url, models=["x"], parallel=0)["msg"] and server.asked == []
+        assert not call(ollama_models, capsys, url=server.url, models=["x"], parallel=1).get("failed")
+
+
+def test_what_was_not_deleted_is_not_freed(capsys):
+    answers = {("GET", "/api/tags"): tags("x:latest", "stray:latest"), ("GET", "/api/ps"): (200, {"models": []}),
+               ("DELETE", "/api/delete"): (500, {"error": "no"})}
+    with serving(answers) as server:
+        result = call(ollama_models, capsys, url=server.url, models=["x"], exclusive=True)
+    assert result["failed"] and result["freed"] == {"bytes": 0, "exact": False} and result["diff"]["before"] == result["diff"]["after"]
+
+
+def test_progress_counts_what_is_pulled_and_what_is_made_of_files(capsys, monkeypatch, tmp_path):
+    counted = []
+    monkeypatch.setattr(ollama_models, "Progress", lambda path, of: counted.append((path, of)))
+    monkeypatch.setattr(ollama_models._apply, "Run", lambda *arguments, **more: (_ for _ in ()).throw(LocalModelsError("enough")))
+    (tmp_path / "x.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\0" * 16)
+    answers = {("GET", "/api/tags"): tags("old:latest", "there:latest"), ("GET", "/api/version"): (200, {"version": "0.32.15"})}
+    with serving(answers) as server:
+        answers["GET", "/v2/library/tiny/manifests/v1"] = 200, MANIFEST
+        models = ["%s/library/tiny:v1" % server.host, {"name": "mine", "from": str(tmp_path / "x.gguf")}, {"name": "old", "state": "absent"}, "there",
+                  {"name": "ours", "from": "there"}]
+        answers["POST", "/api/show"] = 200, {}
+        call(ollama_models, capsys, url=server.url, models=models, insecure=True, capacity="ignore", progress_path="/nowhere/progress")
+    assert counted == [("/nowhere/progress", 2)]
+
+
+def test_a_run_that_nobody_waits_for_any_more_ends_and_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(ollama_models._apply.Run, "carry_out", lambda run: (_ for _ in ()).throw(Abandoned("The pull was cancelled")))
+    with serving({("GET", "/api/tags"): tags("x:latest")}) as server:
+        result = call(ollama_models, capsys, url=server.url, models=["x"])
+    assert result["failed"] and result["msg"] == "The pull was cancelled." and result["pulled"]["bytes"] == 0
+
+
+@pytest.mark.parametrize("check, remember, kept", [(False, False, True), (True, False, False), (True, True, True)])
+def test_what_was_read_of_files_is_kept_unless_somebody_only_asks(capsys, monkeypatch, check, remember, kept):
+    saved = []
+    monkeypatch.setattr(ollama_models._notes.Notes, "save", lambda notes: saved.append(notes.path))
+    with serving({("GET", "/api/tags"): tags("x:latest")}) as server:
+        call(ollama_models, capsys, check=check, url=server.url, models=["x"], remember=remember)
+    assert bool(saved) is kept and (len(saved) == 2 if not check else True), "before and after something is done"
+
+
+def test_notes_that_cannot_be_kept_are_a_warning(capsys, monkeypatch):
+    def save(notes):
+        raise LocalModelsError("No room for notes")
+
+    monkeypatch.setattr(ollama_models._notes.Notes, "save", save)
+    with serving({("GET", "/api/tags"): tags("x:latest")}) as server:
+        result = call(ollama_models, capsys, url=server.url, models=["x"])
+    assert not result.get("failed") and "No room for notes" in str(result["warnings"])
 
 
 @pytest.mark.parametrize("capacity", ["enforce", "warn", "ignore"])
@@ -185,12 +269,33 @@ def test_without_details_no_model_is_asked(capsys):
     assert [one["name"] for one in result["models"]] == ["a:latest", "b:latest"]
 
 
+@pytest.mark.parametrize("parent, shown, declared", [
+    ("base:latest", {"base:latest": {"system": "x"}}, {"name": "mine:latest", "from": "base:latest"}),
+    ("base:latest", {"base:latest": {}}, "mine:latest"), ("base:latest", {}, "mine:latest"), ("mine", {"mine:latest": {"system": "x"}}, "mine:latest"),
+    ("", {}, "mine:latest"), ("/a file", {}, "mine:latest")])
+def test_only_a_base_that_is_here_and_can_be_read_is_declared(parent, shown, declared):
+    said = {ModelName.parse(name): show for name, show in shown.items()}
+    assert _ollama_facts._declared("mine:latest", {"details": {"parent_model": parent}, "system": "x"}, said) == declared
+
+
+def test_what_a_model_runs_with_is_told_of_its_own_content_only():
+    running = [{"digest": "other", "context_length": 1}, {"digest": "d", "context_length": 2}]
+    assert _ollama_facts.model({"name": "x:latest", "digest": "d"}, {}, running)["running_context_length"] == 2
+    assert _ollama_facts.model({"name": "x:latest", "digest": "e"}, {}, running)["running_context_length"] is None
+
+
+def test_what_the_list_says_counts_before_what_older_servers_tell_of_each_model():
+    listed = {"name": "x:latest", "capabilities": ["tools"], "details": {"context_length": 5, "embedding_length": 6, "family": "a"}}
+    facts = _ollama_facts.model(listed, {"capabilities": ["vision"], "details": {"family": "b", "parameter_size": "7B"}, "model_info": {
+        "general.architecture": "a", "a.context_length": 1, "a.embedding_length": 2}})
+    assert (facts["capabilities"], facts["context_length"], facts["embedding_length"], facts["family"], facts["parameter_size"]) == (["tools"], 5, 6, "a", "7B")
+
+
 def test_a_model_that_cannot_be_shown_is_still_listed():
     assert _ollama_facts.model({"name": "x:latest", "digest": "d"}, {})["capabilities"] == []
 
 
 def test_the_documented_options_are_those_of_the_modules():
-    import yaml
     from ansible_collections.localmodels.fastgpt.plugins.doc_fragments.ollama import ModuleDocFragment
     documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
     assert {name: (option["type"], option.get("default")) for name, option in documented.items()} == {

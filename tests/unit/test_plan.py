@@ -192,6 +192,42 @@ def test_lists_that_cannot_be_meant_so(models, said):
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("value, read", [(True, True), (False, False)] + [
+    (word, number % 2 == 0) for number, word in enumerate(["true", "False", "YES", "no", "on", "off", "1", "0", 1, 0])])
+def test_what_is_true_and_what_is_false(value, read):
+    assert read_wanted([{"name": "x", "insecure": value}])[0].insecure is read
+
+
+@pytest.mark.parametrize("first, second, used, context", [
+    ({}, {"default_for": ["llm"], "context": 5}, True, 5), ({"default_for": ["llm"], "context": "5"}, {}, True, 5),
+    ({}, {}, False, 0), ({"context": "many"}, {"context": None}, False, 0)])
+def test_two_spellings_of_a_model_say_together_how_it_is_used(first, second, used, context):
+    one, = read_wanted([dict(first, name="x"), dict(second, name="X:latest")])
+    assert (one.used, one.context) == (used, context)
+
+
+def test_nobody_knows_whether_what_is_made_fits_until_it_is_made_again():
+    held, wanted = found(("base", "a" * 64), ("mine", "b" * 64)), read_wanted([{"name": "mine", "from": "base"}])
+    assert [one.verb for one in plan(held, wanted, {}, {wanted[1].name.key: None})] == ["none", "recheck"]
+
+
+def test_check_mode_shows_a_model_as_the_server_spells_it():
+    held = found(("Tiny:V1", "a" * 64))
+    wanted = read_wanted([{"name": "tiny:v1", "state": "latest"}])
+    actions = plan(held, wanted, {wanted[0].name.key: Manifest("b" * 64)})
+    assert [one.name.short for one in _plan.apply(held, actions)] == ["Tiny:V1"]
+    assert _plan.diff(held, _plan.apply(held, actions), actions, "x")["after"] == "Tiny:V1 bbbbbbbbbbbb 100 B\n"
+
+
+def test_a_diff_shows_what_is_in_memory_before_and_after():
+    held = found(("on", "a" * 64), ("off", "b" * 64))
+    wanted = read_wanted([{"name": "on", "state": "loaded"}, {"name": "off", "state": "unloaded"}])
+    actions = plan(held, wanted, {}, {}, _memory.Running([{"name": "off:latest", "digest": "b" * 64, "expires_at": "2026"}]))
+    shown = _plan.diff(held, held, actions, "x")
+    assert shown["before"] == "off:latest bbbbbbbbbbbb 100 B loaded\non:latest aaaaaaaaaaaa 100 B\n"
+    assert shown["after"] == "off:latest bbbbbbbbbbbb 100 B\non:latest aaaaaaaaaaaa 100 B loaded\n"
+
+
 @pytest.mark.parametrize("insecure, item, read", [(True, "x", True), (True, {"name": "x", "insecure": False}, False),
                                                   (False, {"name": "x", "insecure": "yes"}, True)])
 def test_insecure_is_the_items_own_or_else_the_lists(insecure, item, read):

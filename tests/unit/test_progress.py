@@ -163,6 +163,31 @@ def test_several_pulls_are_one_line(tmp_path, clock):
     assert _progress.line("gpu1", written(progress)) == "gpu1: b:1, 30 %, 30.0 MB of 100.0 MB, 3.0 MB/s, 23 s left, model 3 of 8"
 
 
+@pytest.mark.parametrize("models", [1, 2])
+def test_nothing_moves_the_cursor_of_a_terminal_or_breaks_a_line(progress, models):
+    for number in range(models):
+        track = progress.start("m%d" % number, 0)
+        track.moved(Layers(), "up\r\n\x1b[2K\u2028load")
+        progress._write()
+    progress.say("Pulled\rit\n")
+    state = written(progress)
+    for line in [_progress.line("h", state)] + _progress.new_lines("h", state, 0):
+        assert line.isprintable() and line.startswith("h: ")
+
+
+@pytest.mark.parametrize("models, said", [
+    ({"m": {"completed": 5 * MB, "total": 0, "rate": 0, "status": "pulling a", "tries": 1}}, "h: m, 5.0 MB, model 2 of 3"),
+    ({"m": {"completed": MB, "total": MB, "rate": 7, "status": "verifying", "tries": 1}}, "h: m, 100 %, 1.0 MB of 1.0 MB, 7 B/s, verifying, model 2 of 3"),
+    ({"m": {"completed": 2 * MB, "total": MB, "rate": 0, "status": "pulling a", "tries": 1}}, "h: m, 100 %, 1.0 MB of 1.0 MB, model 2 of 3"),
+    ({"m": {"completed": MB, "total": MB, "rate": 0, "status": "verifying", "tries": 1},
+      "n": {"completed": 1, "total": 0, "rate": 0, "status": "creating", "tries": 1}},
+     "h: 2 of 3 models, 100 %, 1.0 MB of 1.0 MB: m verifying, n creating; 1 done"),
+])
+def test_lines_of_odd_moments(models, said):
+    line = _progress.line("h", {"done": 1, "of": 3, "models": models, "ended": []})
+    assert line == said
+
+
 def test_a_line_names_four_models_at_most(tmp_path, clock):
     progress = _progress.Progress(str(tmp_path / "progress"), 9, clock)
     for number in range(6):

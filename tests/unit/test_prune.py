@@ -41,6 +41,13 @@ def test_what_is_left_is_declared_or_protected_and_each_byte_is_counted_once(hel
     assert _prune.undeclared(_plan.apply(found, prunes), wanted, protect) == []
 
 
+def test_a_layer_that_two_of_them_share_is_counted_with_the_last_one_and_one_that_stays_not_at_all():
+    found = found_of({"a": {"l1", "l4"}, "b": {"l1", "l2"}, "house-1": {"l2"}})
+    actions = _plan.plan(found, read_wanted(["house-1"])) + _prune.undeclared(found, read_wanted(["house-1"]), [])
+    assert _prune.count_freed(actions, found, reader({"a": {"l1", "l4"}, "b": {"l1", "l2"}, "house-1": {"l2"}}))
+    assert [(one.shown, one.size) for one in actions[1:]] == [("a:latest", 1000), ("b:latest", 1)]
+
+
 def test_without_the_store_the_most_that_can_get_free_is_told():
     found = found_of({"a": {"l1", "l4"}, "b": {"l1"}})
     prunes = _prune.undeclared(found, read_wanted(["b"]), [])

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 
@@ -12,7 +13,7 @@ import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import Refused, Unreachable
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import Ollama
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned, Layers
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned, Layers, _Watch
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull_causes import PullFailed
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
 
@@ -66,6 +67,13 @@ def test_success_of_an_inner_pull_is_not_the_end():
                                           ((400, {"error": "invalid model name"}), "bad-name")])
 def test_an_error_with_a_status_of_its_own(answer, kind):
     assert failure(answer).kind == kind
+
+
+@pytest.mark.parametrize("status, passing", [(429, True), (503, True), (504, True), (500, False)])
+def test_a_proxy_that_is_too_busy_is_asked_again_when_it_says_whatever_its_words(status, passing):
+    with pytest.raises((Refused, PullFailed)) as caught:
+        pull((status, {"error": "come back"}, {"Retry-After": "7"}))
+    assert (caught.value.passing, caught.value.retry_after) == (passing, 7 if passing else None)
 
 
 @pytest.mark.parametrize("answer", [(404, "404 page not found"), (403, ""), (405, "405 method not allowed"), (502, "<html>bad</html>")])
@@ -131,6 +139,29 @@ def test_a_pull_that_nobody_waits_for_is_cancelled():
     finally:
         over.set()
     assert "nobody waits" in str(caught.value)
+
+
+def test_a_total_that_comes_later_or_not_again_is_kept():
+    layers = Layers()
+    for line in ({"digest": "a"}, {"digest": "a", "total": 7, "completed": 1}, {"digest": "a", "completed": 2}):
+        layers.take(line)
+    assert (layers.total, layers.completed) == (7, 2)
+
+
+def test_what_is_no_line_of_a_pull_is_passed_over():
+    assert pull(streaming([START, b"[1]\n", b"\n", b"7\n", END])).total == 0
+
+
+def test_nothing_is_left_of_a_pull():
+    """Neither the thread that watches nor the copy of its socket: a list may be long."""
+    def left():
+        return sum(isinstance(one, _Watch) for one in threading.enumerate()), len(os.listdir("/proc/self/fd"))
+
+    with serving({("POST", "/api/pull"): streaming([START, END])}) as server:
+        ollama, before = Ollama(Client(server.url, "Ollama")), left()
+        for dummy in range(3):
+            ollama.pull("tiny")
+        assert left()[0] == 0 and left()[1] <= before[1] + 2, "those of the server's own ends may linger"
 
 
 def test_what_counts_as_progress():

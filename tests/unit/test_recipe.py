@@ -142,3 +142,57 @@ def test_what_no_recipe_makes_is_adopted_by_its_name():
     assert _recipe.adopt("clerk", shown({"system": "Be kind", "parameters": {"nosuch": 1}}), "tiny", base) == "clerk"
     assert _recipe.adopt("clerk", shown({"system": "Be kind", "parameters": {"seed": 1}}), "tiny", base) == {
         "name": "clerk", "from": "tiny", "parameters": {"seed": 1}}
+
+
+@pytest.mark.parametrize("item, said", [
+    ({"from": "./here.gguf"}, "which is no absolute path. Write the whole path"), ({"from": "~/x.gguf"}, "which is no absolute path"),
+    ({"from": "../x"}, "which is no absolute path"), ({"from": "base", "adapter": "lora.gguf"}, "x:latest has adapter: 'lora.gguf', which is no absolute path"),
+    ({"from": "base", "adapter": 7}, "which is no absolute path"),
+    ({"from": "base", "quantize": "q4_k"}, "which Ollama does not know. Probably q4_k_"), ({"from": "base", "quantize": "zzz"}, "Choose from f32, f16, q4_k_s"),
+    ({"from": "base", "messages": ["x"]}, "message"),
+    ({"from": "base", "messages": [{"role": "boss", "content": "x"}]}, "message"), ({"from": "base", "messages": [{"role": "user"}]}, "message"),
+    ({"from": "base", "messages": [{"role": "user", "content": "x", "name": "y"}]}, "message"),
+    ({"from": "base", "messages": [{"role": "user", "content": 7}]}, "message"),
+    ({"from": "base", "parameters": {"temperature": "1e39"}}, "which is not a number"),
+    ({"from": "base", "parameters": {"seed": 2 ** 53}}, "which is not a whole number"), ({"from": "base", "parameters": {"stop": [1]}}, "not a list of texts"),
+    ({"from": "base", "parameters": {"stop": 1}}, "not a list of texts"), ({"from": "base", "license": 7}, "neither a text nor a list"),
+])
+def test_what_cannot_be_made_is_refused_with_words(item, said):
+    with pytest.raises(LocalModelsError) as caught:
+        _recipe.read(ModelName.parse("x"), item)
+    assert said in str(caught.value)
+
+
+def test_paths_licenses_and_values_are_read_as_they_are_meant():
+    recipe = _recipe.read(ModelName.parse("x"), {"from": " /srv/m/ ", "license": ["a", "", "b"], "quantize": "Q8_0", "parameters": {
+        "stop": "one", "use_mmap": "False", "seed": "7", "temperature": 1}})
+    assert (recipe.path, recipe.license, recipe.quantize) == ("/srv/m", ["a", "b"], "q8_0") and str(recipe) == "from /srv/m"
+    assert recipe.parameters == {"stop": ["one"], "use_mmap": False, "seed": 7, "temperature": 1.0}
+    for item, of_files, shares in [({"from": "b"}, False, True), ({"from": "b", "quantize": "q8_0"}, True, False), ({"from": "b", "adapter": "/a"}, True, True),
+                                   ({"from": "/b"}, True, False)]:
+        recipe = _recipe.read(ModelName.parse("x"), item)
+        assert (recipe.of_files, recipe.shares_weights) == (of_files, shares)
+
+
+def test_licenses_and_messages_in_another_order_are_another_model_and_parameters_are_not():
+    base = {"license": "base's", "parameters": "stop \"x\"\ntemperature 0.5"}
+    hello, bye = {"role": "user", "content": "hello"}, {"role": "assistant", "content": "bye"}
+    recipe = _recipe.read(ModelName.parse("x"), {"from": "b", "license": ["a", "b"], "messages": [hello, bye], "parameters": {"top_k": 5, "seed": "1"}})
+    shown = {"license": "base's\na\nb", "messages": [hello, bye], "parameters": "seed 1\ntemperature 0.5\ntop_k 5\nstop \"x\""}
+    assert _recipe.differences(recipe, shown, base) == []
+    for key, value in (("license", "base's\nb\na"), ("license", "a\nb"), ("messages", [bye, hello]),
+                       ("parameters", shown["parameters"].replace("seed 1", "seed 2"))):
+        assert [one[0] for one in _recipe.differences(recipe, dict(shown, **{key: value}), base)] == [key]
+
+
+def test_the_adapters_of_a_model_are_a_difference():
+    base = {"modelfile": "FROM /x/sha256-%s\n" % ("a" * 64)}
+    shown = {"modelfile": base["modelfile"] + "ADAPTER /x/sha256-%s\n" % ("b" * 64)}
+    recipe = _recipe.read(ModelName.parse("x"), {"from": "b"})
+    assert _recipe.differences(recipe, shown, base) == [("adapter", ["sha256:" + "b" * 64], [])] and _recipe.differences(recipe, base, base) == []
+
+
+@pytest.mark.parametrize("value, text", [("plain", "plain"), ("two\nlines", '"two\\nlines"'), (" blank", '" blank"'), ("\u00e9\n", '"\u00e9\\n"'),
+                                         ({"b": 1, "a": "\u00e9"}, '{"a": "\u00e9", "b": 1}'), ([], "[]")])
+def test_a_difference_is_shown_on_one_line(value, text):
+    assert _recipe.as_text(value) == text

@@ -8,6 +8,7 @@ import hashlib
 import json
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _registry
@@ -117,6 +118,35 @@ def test_many_models_are_asked_for_at_once_and_each_gets_its_own_answer():
     assert list(manifests) == [wanted[0].name.key]
     assert {key: type(problem) for key, problem in problems.items()} == {
         wanted[1].name.key: _registry.Unreadable, wanted[2].name.key: _registry.Unknown}
+
+
+@pytest.mark.parametrize("insecure, scheme", [(False, "https"), (True, "http")])
+def test_a_registry_is_asked_by_tls_unless_it_is_insecure_through_the_proxy_of_the_environment_and_not_for_ever(monkeypatch, insecure, scheme):
+    made = []
+
+    class Client:
+        def __init__(self, url, hop, headers, timeout, use_proxy):
+            made.append((url, timeout, use_proxy))
+
+        def request(self, method, path):
+            return SimpleNamespace(status=200, headers={}, body=COMPACT)
+
+    monkeypatch.setattr(_registry, "Client", Client)
+    wanted = read_wanted([{"name": "r.example/lab/tiny", "insecure": insecure}])
+    assert len(_registry.read_all(wanted, timeout=3)[0]) == 1
+    assert made == [(scheme + "://r.example", 3, True)]
+
+
+@pytest.mark.parametrize("hops, found", [(4, True), (5, False)])
+def test_a_registry_that_leads_in_circles_is_followed_five_times(hops, found):
+    answers = {("GET", "/%d" % number): (307, "", {"Location": "/%d" % (number + 1)}) for number in range(1, hops)}
+    answers.update({("GET", PATH): (307, "", {"Location": "/1"}), ("GET", "/%d" % hops): (200, COMPACT)})
+    with serving(answers) as registry:
+        if found:
+            assert _registry.read(name_at(registry.host), insecure=True).size > 0
+        else:
+            with pytest.raises(_registry.Unreadable, match="answered 307"):
+                _registry.read(name_at(registry.host), insecure=True)
 
 
 def test_a_registry_that_is_busy_is_asked_again_when_it_says():

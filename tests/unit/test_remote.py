@@ -6,13 +6,18 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _ollama_options
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import Ollama
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
 from ansible_collections.localmodels.fastgpt.tests.unit.gate import standing
-from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving
-from ansible_collections.localmodels.fastgpt.tests.unit.test_ollama_modules import call, tags
+from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
+from ansible_collections.localmodels.fastgpt.tests.unit.test_ollama_modules import MANIFEST, call, tags
 
 PASSWORD = "p@ss:w/rd %hidden"
 WRITTEN = "p%40ss%3Aw%2Frd%20%25hidden"
@@ -55,6 +60,14 @@ def test_a_server_behind_tls_a_client_certificate_and_a_password(capsys, gate, m
     assert not result.get("failed") and gate.passed[0] == "GET /api/tags"
     if module is ollama_models:
         assert result["diff"]["before_header"] == ("models at %s" % gate.url if who != "url" else "models at https://***@" + gate.host)
+
+
+def test_options_of_the_way_to_the_server_reach_its_client():
+    params = {name: option.get("default") for name, option in _ollama_options.ARGUMENT_SPEC.items()}
+    module = SimpleNamespace(params=dict(params, url="https://ops:hidden@h", timeout=7, headers={"X-Key": "key-hidden", "X-Number": 5}), no_log_values=set())
+    client = _ollama_options.ollama_for(module).client
+    assert (client.timeout, client.base_url, module.no_log_values) == (7, "https://h", {"hidden"})
+    assert {"key-hidden", "5", "hidden"} <= set(client.secrets) and client.headers["X-Number"] == "5"
 
 
 def test_a_key_in_the_same_file_as_the_certificate(capsys, gate, tmp_path):
@@ -115,6 +128,36 @@ def test_a_proxy_that_refuses_is_named(capsys, monkeypatch):
         monkeypatch.setenv("https_proxy", proxy.url.replace("://", "://me:hidden@"))
         result = ask(capsys, url="https://gpu.example.org", models=["x"], use_proxy=True)
     assert "is not reached by way of the proxy" in result["msg"] and "use_proxy: false" in result["msg"]
+
+
+@pytest.mark.parametrize("item, path, said", [
+    ("x", "/api/pull", streaming([{"status": "pulling manifest"}, {"error": "you sent hidden-key and %s" % PASSWORD}])),
+    ("x", "/api/pull", (500, {"error": "you sent hidden-key and %s" % PASSWORD})),
+    ({"name": "x", "from": "base"}, "/api/create", streaming([{"error": "you sent hidden-key and %s" % PASSWORD}])),
+    ({"name": "base", "state": "loaded"}, "/api/generate", (500, {"error": "failed to load model: hidden-key"}))])
+def test_what_a_proxy_repeats_of_a_secret_stands_in_no_result_and_in_no_progress(capsys, tmp_path, item, path, said):
+    answers = dict(ANSWERS)
+    answers.update({("POST", path): said, ("GET", "/api/tags"): tags("base:latest"), ("GET", "/v2/library/x/manifests/latest"): (200, MANIFEST)})
+    with serving(answers) as server:
+        item = "%s/library/x" % server.host if item == "x" else item
+        result = ask(capsys, url=server.url, models=[item], headers={"X-Key": "hidden-key"}, url_username="ops", url_password=PASSWORD,
+                     insecure=True, capacity="ignore", retries=0, progress_path=str(tmp_path / "progress"))
+    assert result["failed"] and "***" in result["msg"]
+    for name in os.listdir(tmp_path):
+        text = (tmp_path / name).read_text()
+        assert not [one for one in secrets() if one in text], text
+
+
+@pytest.mark.parametrize("call_it", [
+    lambda ollama: ollama.create("x", {"from": "y"}), lambda ollama: ollama.load("x", -1), lambda ollama: ollama.pull("x"),
+    lambda ollama: ollama.put_blob("sha256:a", b"1", 1, 5), lambda ollama: ollama.show("x"), lambda ollama: ollama.delete("x")])
+def test_no_error_repeats_what_is_secret(call_it):
+    """Progress is written before Ansible takes secrets out of a result."""
+    asked = [("DELETE", "/api/delete"), ("POST", "/api/blobs/sha256:a")] + [("POST", "/api/" + one) for one in ("create", "generate", "pull", "show")]
+    with serving(dict.fromkeys(asked, (500, {"error": "failed to load model: hidden-key"}))) as server:
+        with pytest.raises(LocalModelsError) as caught:
+            call_it(Ollama(Client(server.url, "Ollama", secrets=["hidden-key"])))
+    assert "***" in str(caught.value) and "hidden-key" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url, secret", [

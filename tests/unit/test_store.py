@@ -80,6 +80,8 @@ def test_only_a_place_that_knows_every_model_is_the_store_of_a_server(tmp_path):
     assert _store.find("127.0.0.1", [Found(name, "0")], places).blobs_of(name) == {A, B}
     assert _store.find("127.0.0.1", [], places) is None, "two places are possible: none is taken"
     assert _store.find("127.0.0.1", [], places[:1]).path == places[0]
+    assert _store.find("127.0.0.1", [], places[2:]) is None, "a place that is not there holds no models of anybody"
+    assert _store.find(None, [], places[:1]) is None
     assert _store.find("192.0.2.10", [Found(name, "0")], places) is None, "another machine's disk is not ours"
 
 
@@ -99,3 +101,5 @@ def test_the_store_that_the_process_names_is_one_that_knows_its_models(tmp_path,
     assert _store.of_process("http://127.0.0.1:1", []).path == str(tmp_path)
     assert _store.of_process("http://127.0.0.1:1", [Found(ModelName.parse("tiny"), "0")]) is None, "it names another place than it uses"
     assert _store.of_process("http://127.0.0.1:2", []) is None
+    tmp_path.rmdir()
+    assert _store.of_process("http://127.0.0.1:1", []) is None

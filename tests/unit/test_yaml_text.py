@@ -21,7 +21,7 @@ def test_a_yaml_reader_reads_what_was_meant(node):
     assert yaml.safe_load(emit(node)) == node if node else True
 
 
-@pytest.mark.parametrize("word", ["no", "Yes", "null", "~", "1", "0x1", "1e3", "a: b", "- a", "#a", "", "a\nb", "2026-01-01", "=", "y"])
+@pytest.mark.parametrize("word", ["no", "Yes", "null", "~", "1", "0x1", "1e3", "a: b", "- a", "#a", "", "a\nb", "2026-01-01", "=", "y", "a\n", "no\n"])
 def test_words_that_yaml_reads_otherwise_are_quoted(word):
     assert yaml.safe_load(emit({"key": word, "list": [word]})) == {"key": word, "list": [word]}
 
