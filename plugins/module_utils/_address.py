@@ -26,7 +26,7 @@ OLLAMA_SPEC = {
     "listen": {"type": "str", "default": ""},
 }
 
-_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?$")
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?\Z")
 
 
 class NoWay(LocalModelsError):

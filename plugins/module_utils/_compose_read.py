@@ -21,7 +21,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._outline impor
 
 DOTENV = ".env"
 _KEY_LINE = re.compile(r"(?m)^([ ]+CHAT_API_KEY: ).*$")
-_PLAIN_KEY = re.compile(r"[A-Za-z_][\w.+/=-]*$", re.ASCII)
+_PLAIN_KEY = re.compile(r"[A-Za-z_][\w.+/=-]*\Z", re.ASCII)
 
 
 class Reading:

@@ -155,7 +155,7 @@ def _is_remote(address):
     scheme, dummy, rest = address.partition("://")
     host = re.sub(r"^.*@", "", rest).partition("/")[0]
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return scheme in ("tcp", "ssh", "http", "https") and not re.match(r"(?:localhost|127\.[\d.]+|::1)?$", name)
+    return scheme in ("tcp", "ssh", "http", "https") and not re.match(r"(?:localhost|127\.[\d.]+|::1)?\Z", name)
 
 
 def _no_docker(what):

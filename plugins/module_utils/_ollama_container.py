@@ -42,7 +42,7 @@ class Wanted:
     @property
     def version(self):
         """The version (str) that the image's tag promises, or None where the tag is no version."""
-        match = re.search(r":v?(\d+\.\d+\.\d+)(?:-rocm)?$", self.image)
+        match = re.search(r":v?(\d+\.\d+\.\d+)(?:-rocm)?\Z", self.image)
         return match.group(1) if match else None
 
     def _service(self):

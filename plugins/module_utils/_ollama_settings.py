@@ -29,10 +29,10 @@ DURATIONS = frozenset(("OLLAMA_KEEP_ALIVE", "OLLAMA_LOAD_TIMEOUT"))
 # Names that people try; the server has never read them.
 IMAGINED = frozenset(("OLLAMA_INSECURE", "OLLAMA_REGISTRIES", "OLLAMA_REGISTRY", "OLLAMA_REGISTRY_MIRROR"))
 
-_BOOLEAN = re.compile(r"(?i)^(0|1|true|false)$")
-_DURATION = re.compile(r"^-?(\d+|(\d+(\.\d+)?(ns|us|ms|s|m|h))+)$")
-_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-_VERSION = re.compile(r"^\d+\.\d+\.\d+(-rc\d+)?$")
+_BOOLEAN = re.compile(r"(?i)^(0|1|true|false)\Z")
+_DURATION = re.compile(r"^-?(\d+|(\d+(\.\d+)?(ns|us|ms|s|m|h))+)\Z")
+_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
+_VERSION = re.compile(r"^\d+\.\d+\.\d+(-rc\d+)?\Z")
 # Environment="NAME=value" of a unit, NAME: "value" of a compose file.
 _SECRET_NAME = re.compile(r"(?i)(?:key|token|secret|password|passwd)$")
 _SECRET_LINE = re.compile(r"(?im)(?P<name>\b\w*(?:key|token|secret|password|passwd)(?:=|: ))(?P<value>.*?)(?P<end>\"?)$")
@@ -70,7 +70,7 @@ def parse_listen(text):
         raise LocalModelsError("The listen address %r has the scheme %s, but Ollama speaks plain http only" % (given, scheme),
                                "Write ADDRESS:PORT; for TLS put a proxy in front")
     rest = rest.rstrip("/")
-    match = re.match(r"^(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<host>[^:\[\]/\s@]*))(?::(?P<port>[^:]*))?$", rest)
+    match = re.match(r"^(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<host>[^:\[\]/\s@]*))(?::(?P<port>[^:]*))?\Z", rest)
     if not rest or not match:
         raise LocalModelsError("The listen address %r is no ADDRESS:PORT" % given,
                                "Write for example 127.0.0.1:11434 or 0.0.0.0:11434; an IPv6 address in brackets")

@@ -140,7 +140,7 @@ def read_listen(text):
     """Listen for ADDRESS:PORT, None for an empty text. Raises LocalModelsError."""
     if not text:
         return None
-    if not re.search(r":\d+$", text):
+    if not re.search(r":\d+\Z", text):
         raise LocalModelsError("one_api_listen is %r, which has no port" % text, "Write ADDRESS:PORT, such as 127.0.0.1:3001")
     listen = parse_listen(text)
     if not listen.is_address:

@@ -261,7 +261,7 @@ def image_name(image):
 def version_of(image):
     """`4.15.4` from an image's tag, or None where the tag is no version (`latest`, a digest, a branch)."""
     tag = image.partition("@")[0].rpartition("/")[2].partition(":")[2]
-    found = re.match(r"v?(\d+\.\d+(?:\.\d+)*(?:-[0-9A-Za-z.]+)?)$", tag)
+    found = re.match(r"v?(\d+\.\d+(?:\.\d+)*(?:-[0-9A-Za-z.]+)?)\Z", tag)
     return found.group(1) if found else None
 
 

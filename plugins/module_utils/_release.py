@@ -20,8 +20,8 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 
 ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 CHECKSUMS = "sha256sum.txt"
-_SHA256 = re.compile(r"^(?:sha256:)?([0-9a-fA-F]{64})$")
-_FOLDER = re.compile(r"^\d+\.\d+\.\d+(-rc\d+)?$")
+_SHA256 = re.compile(r"^(?:sha256:)?([0-9a-fA-F]{64})\Z")
+_FOLDER = re.compile(r"^\d+\.\d+\.\d+(-rc\d+)?\Z")
 
 
 def asset(version, machine):

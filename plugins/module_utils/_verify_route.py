@@ -81,7 +81,7 @@ def is_ollama(base, ollamas):
 def trouble_in(route, network_mode):
     """(cause, mend) for a base URL that cannot work as it is written, or None. network_mode: of FastGPT's service, "" for its own networks."""
     host = endpoint_host(route.base)
-    if not re.match(r"https?://[^\s'\"]+$", route.base) or not host:
+    if not re.match(r"https?://[^\s'\"]+\Z", route.base) or not host:
         return ("%s of FastGPT is no address: it needs http://, a host and /v1, and neither quotes nor blanks" % route.variable,
                 "Correct it in the compose file, and recreate FastGPT's container")
     if is_any(host) or is_loopback(host) and network_mode != "host":

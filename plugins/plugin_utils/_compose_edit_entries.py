@@ -9,7 +9,7 @@ import json
 import re
 
 # Texts that every reader of YAML takes for that text, without quotes, outside of brackets.
-_PLAIN = re.compile(r"^(?!(?:true|false|yes|no|on|off|null|y|n)$)[A-Za-z/_][\w./:@,=+*-]*(?<!:)$", re.IGNORECASE | re.ASCII)
+_PLAIN = re.compile(r"^(?!(?:true|false|yes|no|on|off|null|y|n)\Z)[A-Za-z/_][\w./:@,=+*-]*(?<!:)\Z", re.IGNORECASE | re.ASCII)
 _UNPRINTABLE = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 

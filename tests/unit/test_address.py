@@ -84,7 +84,7 @@ def test_a_caller_that_can_join_no_network():
     assert way(ollama(provider="host"), "box", "bridge").extra_host == "host.docker.internal"
 
 
-@pytest.mark.parametrize("address", ["", "http://gpu1:11434", "gpu1:11434", "a b", "-x"])
+@pytest.mark.parametrize("address", ["", "http://gpu1:11434", "gpu1:11434", "a b", "-x", "gpu1\n"])
 def test_what_is_no_host_is_refused(address):
     with pytest.raises(NoWay, match="no host name and no address"):
         way(ollama(host="gpu1", address=address), "box")
