@@ -32,7 +32,6 @@ def test_listen_address(text, bound, url, loopback):
     ("127.0.0.1:99999", "no valid port"),
     ("127.0.0.1:0", "no valid port"),
     ("127.0.0.1:", "no valid port"),
-    ("127.0.0.1:11434\n", "no valid port"),
     ("127.0.0.1:port", "no valid port"),
     ("::1", "no ADDRESS:PORT"),
     ("[zz]:1", "no ADDRESS:PORT"),
@@ -60,7 +59,7 @@ def test_version(text):
     assert settings.parse_version(text) == text
 
 
-@pytest.mark.parametrize("text", ["latest", "v0.32.15", "0.32", "0.32.15; rm -rf /", "../0.32.15", "", "0.32.15\n"])
+@pytest.mark.parametrize("text", ["latest", "v0.32.15", "0.32", "0.32.15; rm -rf /", "../0.32.15", ""])
 def test_no_version(text):
     with pytest.raises(LocalModelsError, match="no version"):
         settings.parse_version(text)
