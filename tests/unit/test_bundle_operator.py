@@ -532,3 +532,15 @@ def test_images_that_have_no_room_are_told_before_they_are_sent(registry, tmp_pa
     result = call(ollama_bundle_import, capsys, True, bundle=str(tmp_path / "bundle"), contents=json.loads(json.dumps(bundle.carried())),
                   images=["a/b:1"], scratch_dir=str(tmp_path / "scratch"))
     assert result["failed"] and "The archives of the images need" in result["msg"]
+
+
+@pytest.mark.parametrize("part", ["release", "image"])
+def test_an_archive_that_is_spoilt_in_the_bundle_is_not_used(registry, tmp_path, part):
+    bundle = export(registry, tmp_path / "bundle", versions=["0.32.15"], docker=Docker(), images=["a/b:1"])[1]
+    docker = Docker()
+    one = _bundle_programs.ReleaseOf(Release(tmp_path), bundle) if part == "release" else _bundle_programs.Images(docker, bundle, ["a/b:1"], str(tmp_path))
+    path = tmp_path / "bundle" / one.needed()[0].file.path
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+    with pytest.raises(LocalModelsError, match="%s, which belongs to .*, has the SHA-256 .* instead of" % one.needed()[0].file.path):
+        one.carry_out(_bundle_import.OnThisHost(str(tmp_path / "bundle")))
+    assert "load" not in docker.calls and not (tmp_path / "opt" / "0.32.15").exists()
