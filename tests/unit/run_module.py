@@ -9,6 +9,14 @@ from contextlib import contextmanager
 
 import yaml
 from ansible.module_utils import basic
+from ansible.module_utils.common import warnings
+
+
+def forget_warnings():
+    """Each module of a host is a process of its own, and knows nothing of what another one warned of."""
+    warnings._global_warnings.clear()
+    warnings._global_deprecations.clear()
+
 
 try:
     from ansible.module_utils import _internal  # ansible-core 2.19
@@ -17,6 +25,7 @@ try:
     @contextmanager
     def patch_module_args(options):
         """As on a managed host: once a test has loaded a part of the controller, warnings would go to its display."""
+        forget_warnings()
         before, _internal.is_controller = _internal.is_controller, False
         try:
             with _patch(options):
@@ -28,6 +37,7 @@ except ImportError:
 
     @contextmanager
     def patch_module_args(options):
+        forget_warnings()
         before = basic._ANSIBLE_ARGS
         basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode()
         try:

@@ -401,6 +401,9 @@ class Release:
     def present(self):
         return False
 
+    def put_in_place(self, archive):
+        os.makedirs(self.path)
+
 
 @pytest.mark.parametrize(("sent", "free", "fits"), [(True, 20_000, True), (True, 19_999, False), (False, 10_000, True), (False, 9_999, False)])
 def test_release_and_images_need_room_before_they_are_sent(registry, tmp_path, monkeypatch, sent, free, fits):
