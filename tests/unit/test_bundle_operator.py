@@ -322,7 +322,7 @@ def test_a_bundle_is_only_read_and_need_not_be_complete_in_what_nobody_asks_for(
 def test_files_get_the_owner_of_the_store_and_their_content_before_their_name(registry, closed, capsys, monkeypatch):
     events, owned, modes, replace = [], [], set(), os.replace
     os.chown(closed["store_path"], 4711, 4712)
-    mask = os.umask(0o022)
+    mask = os.umask(0o077)
     monkeypatch.setattr(_bundle_import.os, "fsync", lambda number: events.append("sync"))
     monkeypatch.setattr(_bundle_import.os, "replace", lambda *names: (
         events.append("name"), modes.add(stat.S_IMODE(os.stat(os.path.dirname(names[0])).st_mode)), replace(*names)))
@@ -330,6 +330,7 @@ def test_files_get_the_owner_of_the_store_and_their_content_before_their_name(re
     monkeypatch.setattr(_bundle_import.os, "chown", lambda path, *ids: owned.append((os.path.basename(path), ids)))
     call(ollama_bundle_import, capsys, False, models=[registry.name("tiny")], **closed)
     os.umask(mask)
+    assert {stat.S_IMODE(os.stat(os.path.join(closed["store_path"], path)).st_mode) for path in files_of(closed["store_path"])} == {0o644}
     assert events.count("name") == 4 and _in_order(events) and modes == {0o700}, "what is not whole yet is nobody else's business"
     assert {ids for dummy, ids in owned} == {(4711, 4712)} and {"manifests", "blobs", "library", "tiny"} <= {name for name, dummy in owned}
 
