@@ -331,6 +331,8 @@ def test_files_get_the_owner_of_the_store_and_their_content_before_their_name(re
     call(ollama_bundle_import, capsys, False, models=[registry.name("tiny")], **closed)
     os.umask(mask)
     assert {stat.S_IMODE(os.stat(os.path.join(closed["store_path"], path)).st_mode) for path in files_of(closed["store_path"])} == {0o644}
+    assert {stat.S_IMODE(os.stat(base).st_mode) for base, folders, names in os.walk(closed["store_path"]) if base != closed["store_path"]} == {0o755}
+    assert len([name for name, ids in owned if name.startswith("sha256-")]) == 4
     assert events.count("name") == 4 and _in_order(events) and modes == {0o700}, "what is not whole yet is nobody else's business"
     assert {ids for dummy, ids in owned} == {(4711, 4712)} and {"manifests", "blobs", "library", "tiny"} <= {name for name, dummy in owned}
 
