@@ -73,8 +73,7 @@ class OnThisHost:
         """The content of a file of the bundle. What goes wrong here is the bundle's disk, and not that of the store."""
         try:
             with open(os.path.join(self.folder, needed.file.path), "rb") as source:
-                for chunk in iter(lambda: source.read(_CHUNK), b""):
-                    yield chunk
+                yield from iter(lambda: source.read(_CHUNK), b"")
         except OSError as problem:
             raise LocalModelsError("%s of the bundle in %s, which belongs to %s, cannot be read (%s)"
                                    % (needed.file.path, self.folder, needed.of, problem.strerror or problem),

@@ -11,6 +11,13 @@ import yaml
 from ansible.module_utils import basic
 from ansible.module_utils.common import warnings
 
+
+def forget_warnings():
+    """Each module of a host is a process of its own, and knows nothing of what another one warned of."""
+    warnings._global_warnings.clear()
+    warnings._global_deprecations.clear()
+
+
 try:
     from ansible.module_utils import _internal  # ansible-core 2.19
     from ansible.module_utils.testing import patch_module_args as _patch
@@ -18,7 +25,7 @@ try:
     @contextmanager
     def patch_module_args(options):
         """As on a managed host: once a test has loaded a part of the controller, warnings would go to its display."""
-        warnings._global_warnings.clear()  # of modules that ran in this process before
+        forget_warnings()
         before, _internal.is_controller = _internal.is_controller, False
         try:
             with _patch(options):
@@ -30,7 +37,7 @@ except ImportError:
 
     @contextmanager
     def patch_module_args(options):
-        warnings._global_warnings.clear()
+        forget_warnings()
         before = basic._ANSIBLE_ARGS
         basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode()
         try:
@@ -40,21 +47,10 @@ except ImportError:
 
 
 def untold(module, result):
-    """What of a module's result (dict) is not as its RETURN tells it: sorted list of str. Keys that are not told, at any depth, and values of
-    another type than is told."""
-    own = ("changed", "diff", "failed", "invocation", "msg", "warnings", "exception")
-    return sorted(set(_unlike("", yaml.safe_load(module.RETURN), {key: value for key, value in result.items() if key not in own})))
-
-
-TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": list, "dict": dict}
-
-
-def _unlike(place, told, found):
-    """told: {key: entry of RETURN}. found: dict."""
-    for key, value in found.items():
-        entry = told.get(key)
-        if entry is None or value is not None and not isinstance(value, TYPES.get(entry["type"], object)):
-            yield place + key
-        elif "contains" in entry:
-            for one in value if isinstance(value, list) else [value or {}]:
-                yield from _unlike("%s%s%s." % (place, key, "[]" * isinstance(value, list)), entry["contains"], one)
+    """Keys (sorted list of str) of a module's result, and of the maps in its lists, that its RETURN does not tell."""
+    told = yaml.safe_load(module.RETURN)
+    found = [key for key in result if key not in told and key not in ("changed", "diff", "failed", "invocation", "msg", "warnings", "exception")]
+    for key, entry in told.items():
+        if "contains" in entry and isinstance(result.get(key), list):
+            found += ["%s[].%s" % (key, inner) for item in result[key] for inner in item if inner not in entry["contains"]]
+    return sorted(set(found))

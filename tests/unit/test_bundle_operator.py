@@ -322,7 +322,7 @@ def test_a_bundle_is_only_read_and_need_not_be_complete_in_what_nobody_asks_for(
 def test_files_get_the_owner_of_the_store_and_their_content_before_their_name(registry, closed, capsys, monkeypatch):
     events, owned, modes, replace = [], [], set(), os.replace
     os.chown(closed["store_path"], 4711, 4712)
-    mask = os.umask(0o022)
+    mask = os.umask(0o077)
     monkeypatch.setattr(_bundle_import.os, "fsync", lambda number: events.append("sync"))
     monkeypatch.setattr(_bundle_import.os, "replace", lambda *names: (
         events.append("name"), modes.add(stat.S_IMODE(os.stat(os.path.dirname(names[0])).st_mode)), replace(*names)))
@@ -330,6 +330,9 @@ def test_files_get_the_owner_of_the_store_and_their_content_before_their_name(re
     monkeypatch.setattr(_bundle_import.os, "chown", lambda path, *ids: owned.append((os.path.basename(path), ids)))
     call(ollama_bundle_import, capsys, False, models=[registry.name("tiny")], **closed)
     os.umask(mask)
+    assert {stat.S_IMODE(os.stat(os.path.join(closed["store_path"], path)).st_mode) for path in files_of(closed["store_path"])} == {0o644}
+    assert {stat.S_IMODE(os.stat(base).st_mode) for base, folders, names in os.walk(closed["store_path"]) if base != closed["store_path"]} == {0o755}
+    assert len([name for name, ids in owned if name.startswith("sha256-")]) == 4
     assert events.count("name") == 4 and _in_order(events) and modes == {0o700}, "what is not whole yet is nobody else's business"
     assert {ids for dummy, ids in owned} == {(4711, 4712)} and {"manifests", "blobs", "library", "tiny"} <= {name for name, dummy in owned}
 
@@ -400,6 +403,9 @@ class Release:
 
     def present(self):
         return False
+
+    def put_in_place(self, archive):
+        os.makedirs(self.path)
 
 
 @pytest.mark.parametrize(("sent", "free", "fits"), [(True, 20_000, True), (True, 19_999, False), (False, 10_000, True), (False, 9_999, False)])
@@ -532,3 +538,15 @@ def test_images_that_have_no_room_are_told_before_they_are_sent(registry, tmp_pa
     result = call(ollama_bundle_import, capsys, True, bundle=str(tmp_path / "bundle"), contents=json.loads(json.dumps(bundle.carried())),
                   images=["a/b:1"], scratch_dir=str(tmp_path / "scratch"))
     assert result["failed"] and "The archives of the images need" in result["msg"]
+
+
+@pytest.mark.parametrize("part", ["release", "image"])
+def test_an_archive_that_is_spoilt_in_the_bundle_is_not_used(registry, tmp_path, part):
+    bundle = export(registry, tmp_path / "bundle", versions=["0.32.15"], docker=Docker(), images=["a/b:1"])[1]
+    docker = Docker()
+    one = _bundle_programs.ReleaseOf(Release(tmp_path), bundle) if part == "release" else _bundle_programs.Images(docker, bundle, ["a/b:1"], str(tmp_path))
+    path = tmp_path / "bundle" / one.needed()[0].file.path
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+    with pytest.raises(LocalModelsError, match="%s, which belongs to .*, has the SHA-256 .* instead of" % one.needed()[0].file.path):
+        one.carry_out(_bundle_import.OnThisHost(str(tmp_path / "bundle")))
+    assert "load" not in docker.calls and not (tmp_path / "opt" / "0.32.15").exists()
