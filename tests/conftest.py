@@ -15,7 +15,7 @@ from stages import common
 
 # A busy machine is no failure: how long an example takes proves nothing.
 settings.register_profile("many", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("few", settings.get_profile("many"), max_examples=20)
+settings.register_profile("few", settings.get_profile("many"), max_examples=10)
 settings.load_profile(os.environ.get("EXAMPLES", "many"))
 
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from .common import BIN, call
+from .common import BIN, CACHE, call
 
 
 def lint() -> None:
@@ -14,23 +14,26 @@ def lint() -> None:
     call(BIN / "ansible-lint", "--offline", "--strict", "-q")
 
 
+PYTEST = (BIN / "pytest", "-q")
 # What a test that passed has written goes with it: nothing of ours stays in /tmp.
-PYTEST = (BIN / "pytest", "-q", "-o", "tmp_path_retention_policy=failed")
+TIDY = ("-o", "tmp_path_retention_policy=failed")
+# Seconds count here: what tests write goes before the next run, in one go, and after lost exceptions of threads looks `thorough`.
+HASTY = ("-o", "tmp_path_retention_policy=all", "--basetemp", CACHE / "unit", "-p", "no:unraisableexception", "-p", "no:threadexception")
 
 
 def unit() -> None:
     """pure logic, without network; of each property a few examples"""
-    call(*PYTEST, "-n", "auto", "--dist", "worksteal", "-m", "not thorough", "tests/unit", EXAMPLES="few")
+    call(*PYTEST, *HASTY, "-n", "auto", "--dist", "worksteal", "-m", "not thorough", "tests/unit", EXAMPLES="few")
 
 
 def thorough() -> None:
     """the same with very many cases: all examples of each property, death at every single step, any state to any other"""
-    call(*PYTEST, "-n", "auto", "tests/unit")
+    call(*PYTEST, *TIDY, "-n", "auto", "tests/unit")
 
 
 def contract() -> None:
     """every recorded exchange with a real server, against our stand-ins and our clients"""
-    call(*PYTEST, "-n", "auto", "--dist", "loadfile", "tests/contract")  # the lines of a transcript in their order
+    call(*PYTEST, *TIDY, "-n", "auto", "--dist", "loadfile", "tests/contract")  # the lines of a transcript in their order
 
 
 def faults() -> None:

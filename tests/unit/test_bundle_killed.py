@@ -151,19 +151,23 @@ def test_a_relative_folder_is_refused(capsys):
     assert "is no absolute path" in call(capsys, bundle="stick/bundle")["msg"]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def file_limit():
-    """No file of this process may have more than 5,000 bytes, as none on FAT32 may have 4 GB: the kernel says EFBIG for both."""
+    """No file of this process may have more than 5,000 bytes, as none on FAT32 may have 4 GB: the kernel says EFBIG for both. Kept short, for
+    the file that pytest itself writes its report to may have more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
 
 
-def test_a_file_system_that_takes_no_file_of_that_size_is_named(registry, tmp_path, file_limit):
-    job, bundle = export(registry, tmp_path, "tiny", "other")
+def test_a_file_system_that_takes_no_file_of_that_size_is_named(registry, tmp_path):
+    with file_limit():
+        job, bundle = export(registry, tmp_path, "tiny", "other")
     assert "tiny:latest cannot be written into %s (File too large). Format it as exFAT or ext4 (FAT32 ends at 4 GB a file)." % tmp_path in str(
         job.parts[0].problem)
     assert [one.name.model for one in bundle.models.values()] == ["other"] and true_to_its_word(tmp_path)

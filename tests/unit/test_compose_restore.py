@@ -19,7 +19,7 @@ from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_decid
 from run_module import patch_module_args, untold
 from test_compose import task
 from test_compose_apply import HERE, OVERRIDE, Clock, files
-from test_compose_strategies import KEY, MAIN, WAYS, connect, engine_in, variables
+from test_compose_strategies import FEW_WAYS, KEY, MAIN, WAYS, connect, engine_in, variables
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_one_backup_is_enough_to_come_back_twice(engine):
     assert len(Backup(engine.folder).numbers()) == 2
 
 
-@pytest.mark.parametrize(("path", "strategy"), WAYS)
+@pytest.mark.parametrize(("path", "strategy"), FEW_WAYS)
 def test_a_backup_that_does_not_come_up_is_taken_back(engine, path, strategy):
     connect(engine, path, strategy)
     connect(engine, "aiproxy", "override", ollamas=[dict(HERE[0], host="gpu1", provider="host", address="192.0.2.20")])
@@ -155,7 +155,7 @@ def test_files_of_a_backup_alone(engine):
     assert not restoring(engine).changed(apply=False) and not Backup(engine.folder).unfinished()
 
 
-@pytest.mark.parametrize(("path", "strategy"), WAYS)
+@pytest.mark.parametrize(("path", "strategy"), FEW_WAYS)
 def test_files_only_and_the_pipeline_brings_them_up(engine, path, strategy):
     running = runs(engine)
     before = files(engine)
@@ -168,7 +168,7 @@ def test_files_only_and_the_pipeline_brings_them_up(engine, path, strategy):
 
 
 @pytest.mark.parametrize(("first", "second"), [
-    pytest.param(one, two, marks=[] if WAYS[WAYS.index(one) - 1] == two else pytest.mark.thorough)  # each way once, and all pairs
+    pytest.param(one, two, marks=[] if WAYS[WAYS.index(one) - 1] == two else pytest.mark.thorough)  # each way once, or all pairs
     for one in WAYS for two in WAYS if one != two])
 def test_files_only_and_we_bring_them_up_ourselves(engine, first, second):
     """Also what a container has to lose is seen, without any note that survives a git clone."""

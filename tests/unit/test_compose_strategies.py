@@ -26,6 +26,8 @@ from test_project import LIST_STYLE, container
 MAIN = "docker-compose.yml"
 OFFICIAL_TEXT = (pathlib.Path(__file__).parents[1] / "fixtures" / "compose" / (LIST_STYLE + ".yml")).read_bytes()
 WAYS = list(itertools.product(("aiproxy", "one_api", "direct"), ("override", "in_place")))
+# Each path and each strategy once for whoever waits, and all of them in `make thorough`.
+FEW_WAYS = [pytest.param(*way, marks=[] if way in (WAYS[0], WAYS[2], WAYS[5]) else pytest.mark.thorough) for way in WAYS]
 KEY = "sk-very0Secret"
 
 
@@ -158,7 +160,7 @@ def test_a_new_key_is_written_at_the_next_run(engine):
     assert variables(engine)["CHAT_API_KEY"] == "sk-another"
 
 
-@pytest.mark.parametrize(("path", "strategy"), WAYS)
+@pytest.mark.parametrize(("path", "strategy"), FEW_WAYS)
 def test_a_failure_leaves_everything_as_it_was(engine, path, strategy):
     connect(engine, "direct", "in_place", ollamas=[dict(HERE[0], provider="host", listen="0.0.0.0:11434")])
     before, running = files(engine), {name: one["wanted"] for name, one in engine.made.items()}
@@ -169,7 +171,7 @@ def test_a_failure_leaves_everything_as_it_was(engine, path, strategy):
     assert {name: one["wanted"] for name, one in engine.made.items()} == running
 
 
-@pytest.mark.parametrize(("path", "strategy"), WAYS)
+@pytest.mark.parametrize(("path", "strategy"), FEW_WAYS)
 def test_a_play_killed_at_up_is_finished_by_the_next_one(engine, path, strategy):
     fresh = files(engine)
     engine.dies_at_up = True

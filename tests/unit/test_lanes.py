@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _lanes
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 
@@ -46,7 +46,6 @@ class Watched:
 blob_sets = st.one_of(st.none(), st.sets(st.sampled_from("abcdefgh"), min_size=1, max_size=4))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(blob_sets, max_size=8), st.integers(1, 4), st.sets(st.sampled_from("abcdefgh"), max_size=3), st.sets(st.integers(0, 7)))
 def test_all_run_and_no_layer_is_fetched_twice_at_once(sets, at_once, here, fails):
     work = Watched(fails, here)
