@@ -57,8 +57,8 @@ _CAUSES = tuple((re.compile(pattern, re.IGNORECASE), cause) for pattern, cause i
     # A pull that comes while Ollama is still cancelling an earlier one of the same layer is cancelled with it.
     (r"context canceled$", Cause(
         INTERRUPTED, "Ollama cancelled it together with an earlier pull that was just ending", "Run again: it resumes", passing=True)),
-    # Without a prefix these come from reading such a note only.
-    (r"^(unexpected )?EOF$|^invalid character|^unexpected end of JSON", Cause(
+    # Without a prefix these come from reading such a note only; of a broken request Ollama says that an object key is wrong.
+    (r"^(unexpected )?EOF$|^invalid character .* looking for beginning of value|^unexpected end of JSON", Cause(
         UNREADABLE, "Ollama cannot read what it noted of an earlier pull of it, for it was killed while it wrote that down",
         "Delete the files *-partial-* in the folder blobs of its model store, then run again: the layer is fetched anew")),
     (r"(^|manifest: )429:", Cause("busy", "the registry asks to slow down", "Run again later, or name a mirror", passing=True)),

@@ -119,7 +119,9 @@ def test_a_download_that_waits_to_try_again_dies_at_the_end_of_its_pause_and_wit
     while len(refused) < 3:     # pauses of 1, 2, 4.. seconds
         refused += [one for one in lab.world.requests() if one["answered"] == 503]
         time.sleep(0.05)
+    time.sleep(1)               # the third answer has arrived too, and the pause has begun
     lab.leave(connection, answer)
+    time.sleep(0.5)             # that nobody is there any more is noticed before the next one comes
     lab.pace(10 * SIZE)
     began = time.monotonic()
     assert lab.pull() == {"error": "context canceled"} and time.monotonic() - began > 1
