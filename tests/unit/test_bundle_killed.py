@@ -15,24 +15,14 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_bundle_export
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, untold
 from bundle_world import ARCHIVE, Docker, digest, export, files_of, serving_two_models
+from test_ollama_modules import call
 
 
 @pytest.fixture
 def registry():
     with serving_two_models() as one:
         yield one
-
-
-def call(capsys, check=False, **options):
-    """Result of ollama_bundle_export, run as on a host."""
-    with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=True)):
-        with pytest.raises(SystemExit):
-            ollama_bundle_export.main()
-    result = json.loads(capsys.readouterr().out)
-    assert untold(ollama_bundle_export, result) == []
-    return result
 
 
 class Killed(BaseException):
@@ -109,17 +99,17 @@ def test_what_came_is_told_and_in_the_bundle_although_the_rest_failed(registry, 
         registry.serve("third", [b"third weights"])
         registry.small.answers["GET", "/v2/library/%s/blobs/sha256:%s" % (model, digest(layer))] = (403, "no")
     options = dict(bundle=str(tmp_path), models=[registry.name(one) for one in ("tiny", "third", "other")], retries=0)
-    asked = call(capsys, check=True, **options)
+    asked = call(ollama_bundle_export, capsys, check=True, **options)
     assert [one.rpartition("/")[2] for one in asked["actions"]] == [
         "tiny:latest (7.0 kB to download)", "third:latest (13 B to download)", "other:latest (13 B to download)"]
     assert files_of(tmp_path) == []
-    result = call(capsys, **options)
+    result = call(ollama_bundle_export, capsys, **options)
     assert result["failed"] and result["changed"] and len(result["actions"]) == 1 and "/other:latest (13 B to download)" in result["actions"][0]
     assert result["msg"].startswith("2 things could not be brought into the bundle: %s/library/tiny:latest: http://" % registry.host)
     assert result["msg"].count("was answered with 403") == 2 and result["received"] == 7 + 6 + 13
     assert result["diff"]["before"] == "" and result["diff"]["after"].startswith("model %s/library/other:latest " % registry.host)
     assert [one.name.model for one in _bundle.read(str(tmp_path)).models.values()] == ["other"]
-    failed = call(capsys, **dict(options, models=[registry.name("tiny")]))
+    failed = call(ollama_bundle_export, capsys, **dict(options, models=[registry.name("tiny")]))
     assert "was answered with 403" in failed["msg"] and "things" not in failed["msg"] and not failed["changed"]
 
 
@@ -129,12 +119,12 @@ def test_check_mode_shows_what_the_run_does(registry, tmp_path, capsys):
     for models, exclusive in (([registry.name("tiny")], False), ([registry.name("tiny")], True), ([], True)):
         options = dict(bundle=str(tmp_path), models=models, exclusive=exclusive)
         before = files_of(tmp_path)
-        asked = call(capsys, check=True, **options)
+        asked = call(ollama_bundle_export, capsys, check=True, **options)
         assert files_of(tmp_path) == before
-        done = call(capsys, **options)
+        done = call(ollama_bundle_export, capsys, **options)
         assert [asked[key] for key in ("changed", "actions", "diff", "size", "left_out")] == [
             done[key] for key in ("changed", "actions", "diff", "size", "left_out")] and done["changed"]
-        assert call(capsys, **options)["changed"] is False
+        assert call(ollama_bundle_export, capsys, **options)["changed"] is False
 
 
 def test_an_export_that_nobody_waits_for_ends(tmp_path):
@@ -148,7 +138,7 @@ def test_an_export_that_nobody_waits_for_ends(tmp_path):
 
 
 def test_a_relative_folder_is_refused(capsys):
-    assert "is no absolute path" in call(capsys, bundle="stick/bundle")["msg"]
+    assert "is no absolute path" in call(ollama_bundle_export, capsys, bundle="stick/bundle")["msg"]
 
 
 @contextlib.contextmanager
@@ -225,6 +215,6 @@ def test_what_is_brought_back_is_a_change_although_the_bundle_is_the_same(regist
     bundle = export(registry, tmp_path, "tiny")[1]
     (tmp_path / "blobs" / ("sha256-" + digest(b"licence"))).unlink()
     options = dict(bundle=str(tmp_path), models=[registry.name("tiny")])
-    asked, done = call(capsys, check=True, **options), call(capsys, **options)
+    asked, done = call(ollama_bundle_export, capsys, check=True, **options), call(ollama_bundle_export, capsys, **options)
     assert asked["changed"] and done["changed"] and asked["actions"] == done["actions"] and done["received"] == 7
-    assert _bundle.read(str(tmp_path)).document() == bundle.document() and call(capsys, **options)["changed"] is False
+    assert _bundle.read(str(tmp_path)).document() == bundle.document() and call(ollama_bundle_export, capsys, **options)["changed"] is False
