@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-import re
-
 from ansible.errors import AnsibleFilterError
+
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_container import promised_version
 
 # The defaults of role ollama: variables of one host do not show the defaults of a role that runs on another.
 PROVIDER = "docker"
 VERSION = "0.32.15"
 IMAGE = "ollama/ollama:%s"
-_VERSION = re.compile(r":v?(\d+\.\d+\.\d+(-rc\d+)?)(-\w+)*\Z")
 
 
 def bundle_contents(hosts, hostvars):
@@ -29,7 +28,7 @@ def bundle_contents(hosts, hostvars):
         else:
             image = str(variables.get("ollama_docker_image", IMAGE % version))
             _add(contents["images"], [image])
-            _add(contents["server_versions"], [match.group(1) for match in [_VERSION.search(image)] if match])
+            _add(contents["server_versions"], [promised for promised in [promised_version(image)] if promised])
         _add(contents["models"], variables.get("local_models") or [])
     return contents
 

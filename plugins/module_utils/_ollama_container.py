@@ -14,6 +14,7 @@ PROJECT = "ollama"
 # Where the official image keeps models and its key (it declares no volume), and the port it listens on.
 STORE = "/root/.ollama"
 PORT = 11434
+_TAG = re.compile(r":v?(\d+\.\d+\.\d+(?:-rc\d+)?)(?:-\w+)*\Z")
 
 
 class Wanted:
@@ -24,6 +25,7 @@ class Wanted:
     def __init__(self, image, container, volume, network, project_dir, listen, environment, networks, gpus, restart_policy,
                  timeout):
         self.image = image
+        self.version = promised_version(image)
         self.container = container
         self.volume = volume
         self.project_dir = project_dir
@@ -38,12 +40,6 @@ class Wanted:
         self.networks = self.own_networks + self.other_networks
         self.own_volume = None if volume.startswith("/") else volume
         self.mark, self.text = compose_file(PROJECT, self._service(), self.networks, self.own_volume)
-
-    @property
-    def version(self):
-        """The version (str) that the image's tag promises, or None where the tag is no version."""
-        match = re.search(r":v?(\d+\.\d+\.\d+)(?:-rocm)?\Z", self.image)
-        return match.group(1) if match else None
 
     def _service(self):
         service = {
@@ -63,6 +59,12 @@ class Wanted:
             service["deploy"] = {"resources": {"reservations": {"devices": [
                 {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}]}}}
         return service
+
+
+def promised_version(image):
+    """The version (str) that an image's tag promises, as Ollama in it tells it: "0.32.15-rc1"; None where the tag is no version."""
+    match = _TAG.search(image)
+    return match.group(1) if match else None
 
 
 def differences(wanted, text, container, version):

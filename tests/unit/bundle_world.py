@@ -9,9 +9,11 @@ import hashlib
 import json
 import os
 
+import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle_export, _bundle_plan
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, untold
 from small_server import serving
 
 ARCHIVE = b"an archive" * 1000
@@ -121,3 +123,27 @@ def listed(store):
 
 def name_of(path):
     return ModelName.parse("%s:%s" % tuple(path.rsplit("/", 1)))
+
+
+def call(module, capsys, check=False, **options):
+    """Result of a module, run as on a host."""
+    with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=True)):
+        with pytest.raises(SystemExit):
+            module.main()
+    result = json.loads(capsys.readouterr().out)
+    result.pop("needed", None)  # for the action plugin, which takes it out
+    assert untold(module, result) == []
+    return result
+
+
+def manifest_digest(registry, model):
+    return digest(registry.small.answers["GET", "/v2/library/%s/manifests/latest" % model][1].encode())
+
+
+def pinned(registry, model, to):
+    return dict(registry.name(model), digest=to)
+
+
+def in_order(events):
+    """Whether at no moment more names were given than contents written."""
+    return all(events[:number].count("name") <= events[:number].count("sync") for number in range(len(events) + 1))

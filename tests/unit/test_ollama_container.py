@@ -67,6 +67,7 @@ def test_every_setting_changes_the_mark(other):
 
 @pytest.mark.parametrize("image, version", [
     ("ollama/ollama:0.32.15", "0.32.15"), ("registry.lan:5000/ollama:0.32.15-rocm", "0.32.15"), ("ollama/ollama:latest", None),
+    ("ollama/ollama:0.34.4-rc1", "0.34.4-rc1"), ("ollama/ollama:v0.34.4-rc1-rocm", "0.34.4-rc1"),
     ("ollama/ollama", None), ("ollama/ollama@sha256:0123", None), ("registry.lan:5000/ollama", None),
 ])
 def test_version_promised_by_an_image(image, version):
