@@ -16,7 +16,8 @@ help: ## list the targets
 demo: ## from nothing to an answer: Ollama, a model, FastGPT's compose project and the hop table, on one host of the lab
 	@tests/lab/demo/demo
 
-test: venv ## every test: lint, sanity, thorough, contract, faults (a sample), package, corpus beside molecule (a table at the end)
+test: ## every test: lint, sanity, thorough, contract, faults (a sample), package, corpus beside molecule (a table at the end)
+	@tests/prepare all begin
 	@$(RUN) lint sanity thorough contract faults package corpus + images molecule
 
 lint: venv ## ansible-lint (production), yamllint, ruff

@@ -9,7 +9,7 @@ import os
 import shlex
 import time
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import merge_hash
@@ -95,12 +95,15 @@ class ActionModule(ActionBase):
             self._task.async_val = 0
 
     def _watch(self, progress, job, task_vars):
-        """Show lines until the job has ended."""
-        host = self._host(task_vars)
+        """Show lines until the job has ended, or the play has."""
+        host, play = self._host(task_vars), os.getppid()
         wait = ("touch {0}.watched; n=0; while [ $n -lt {1} ] && ! [ -e {0}.ended ]; do sleep 0.5; n=$((n+1)); done; "
                 "cat {0} 2>/dev/null; if [ -e {0}.ended ]; then echo; echo ended; fi").format(shlex.quote(progress), 2 * WAIT_ON_HOST)
         shown, silent, before, lost = 0, 0, None, 0
         while True:
+            # Since ansible-core 2.19 what works for a host has a session of its own, and would outlive a play whose terminal has gone.
+            if os.getppid() != play:
+                raise AnsibleError("The play is gone, so the pull for %s is cancelled; the next run resumes it." % host)
             try:
                 said = self._command(wait)
             except AnsibleConnectionFailure:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.localmodels.fastgpt.plugins.action import ollama_bundle_export
 from ansible_collections.localmodels.fastgpt.plugins.action import ollama_models as action_plugin
 
@@ -192,6 +192,17 @@ def test_before_the_module_has_written_anything_and_between_two_models_nothing_i
     between = json.dumps({"done": 1, "of": 2, "models": {}, "ended": []})
     run(Action(answer("pull"), answer("pull"), ["", "Welcome\n", between, "\nended\n"]))
     assert shown == []
+
+
+def test_a_play_that_is_gone_takes_its_pull_along(shown, monkeypatch):
+    """Whoever works for a host lives on when the play is killed, and would tell the host that somebody watches."""
+    parents = [100, 100, 100, 1, 1]
+    monkeypatch.setattr(action_plugin.os, "getppid", lambda: parents.pop(0))
+    action = Action(answer("pull"), answer("pull"), [state(40), state(50), state(60), "\nended\n"])
+    with pytest.raises(AnsibleError, match="The play is gone, so the pull for gpu1 is cancelled; the next run resumes it"):
+        run(action)
+    assert len(action.polls) == 2 and action.commands[-1].startswith("rm -rf " + FOLDER), "without its folder the module ends at once"
+
 
 
 def test_lines_that_were_lost_now_and_then_are_forgotten(shown):

@@ -16,7 +16,7 @@ The lab's switches: PUT /_lab/faults takes a list of rules, the first that fits 
      "drop": "close" (or "reset": the connection ends without an answer),
      "wrong_bytes": true, "size": 5, "no_location": true, "location": "?", "no_range": true}
 
-GET /_lab/requests lists what was asked so far, DELETE /_lab/requests forgets it; GET /_lab/sending lists the blobs that are
+GET /_lab/requests lists what was asked so far and when, DELETE /_lab/requests forgets it; GET /_lab/sending lists the blobs that are
 being sent now. Needs Python >= 3.9 and aiohttp >= 3.8.
 """
 
@@ -34,6 +34,7 @@ import socket
 import ssl
 import struct
 import sys
+import time
 
 from aiohttp import web
 
@@ -53,12 +54,13 @@ class Registry:
     async def handle(self, request):
         if request.path.startswith("/_lab/"):
             return await self.switch(request)
-        rule = self._rule(request)
+        rule, begin = self._rule(request), time.time()
         await asyncio.sleep(rule.get("delay", 0))
         if "drop" in rule:
             _drop(request.transport, rule["drop"])
         response = await self._answer(request, rule)
-        self.seen.append({"method": request.method, "path": request.path, "headers": dict(request.headers), "answered": response.status})
+        self.seen.append({"method": request.method, "path": request.path, "headers": dict(request.headers), "answered": response.status,
+                          "at": begin})
         return response
 
     async def switch(self, request):

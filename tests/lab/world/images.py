@@ -116,13 +116,13 @@ def _base_from_packages(tag: str) -> None:
 @functools.cache
 def server() -> str:
     servers = {inside: source for inside, source in _servers().items() if not inside.startswith("servers/registry")}
-    return _image("server", {"BASE": base()}, {**servers, "lab-ca.crt": secrets.AUTHORITY / "ca.crt"})
+    return _image("server", {"BASE": base()}, {**servers, **_in_all_images()})
 
 
 @functools.cache
 def host() -> str:
     return _image("host", {"BASE": base()}, {
-        "lab-ca.crt": secrets.AUTHORITY / "ca.crt", "authorized_keys": secrets.SSH_KEY.with_suffix(".pub"),
+        **_in_all_images(), "authorized_keys": secrets.SSH_KEY.with_suffix(".pub"),
     })
 
 
@@ -132,7 +132,7 @@ def docker_host() -> str:
 
 def internet() -> str:
     files = _servers()
-    files.update({f"tls/{name}": secrets.AUTHORITY / name for name in ("server.crt", "server.key")})
+    files.update({f"tls/{name}": secrets.AUTHORITY / name for name in ("ca.crt", "server.crt", "server.key")})
     for version in RELEASES:
         files.update(_real_ollama_tree(f"real/{version}/", version))
     return _image("internet", {"BASE": base(), "RELEASES": " ".join(RELEASES)}, files)
@@ -167,6 +167,10 @@ def fastgpt(version: str) -> str:
 
 def filler() -> str:
     return _image("filler", {"SERVER": server()}, {})
+
+
+def _in_all_images() -> dict:
+    return {"lab-ca.crt": secrets.AUTHORITY / "ca.crt", "lab_bytecode.py": LAB / "lab_bytecode.py"}
 
 
 def _servers() -> dict:

@@ -176,6 +176,8 @@ class Server:
                     return as_json(request, line, code, BARE_JSON)
                 response = await stream(request, NDJSON)
             try:
+                if _gone(request):
+                    raise ConnectionError  # as aiohttp's own answers since 3.10; older ones write to nobody
                 await response.write(json.dumps(line).encode() + b"\n")
             except ConnectionError:
                 await lines.aclose()
@@ -187,7 +189,7 @@ class Server:
         last = {}
         async for line in _with_error(lines):
             last = line
-            if request.transport is None or request.transport.is_closing():
+            if _gone(request):
                 await lines.aclose()
                 break
         status = last.pop("code", 200)
@@ -275,6 +277,11 @@ class Server:
         return as_json(request, self.faults)
 
 
+def _gone(request):
+    """Whether the client has closed its connection."""
+    return request.transport is None or request.transport.is_closing()
+
+
 async def _while_heard(request, lines):
     """The lines, for as long as the client is there; when it has gone what makes them is cancelled, even between two lines."""
     coming = lines.__aiter__()
@@ -282,7 +289,7 @@ async def _while_heard(request, lines):
         line = asyncio.ensure_future(coming.__anext__())
         while not line.done():
             await asyncio.wait([line], timeout=LISTENS_EVERY)
-            if not line.done() and (request.transport is None or request.transport.is_closing()):
+            if not line.done() and _gone(request):
                 line.cancel()
                 await asyncio.wait([line])
         if line.cancelled():
