@@ -27,6 +27,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 # TLS alerts by which a server says so, in OpenSSL's words.
 _WANTS_CERTIFICATE = re.compile(r"(?i)certificate required|bad certificate|unknown ca|alert certificate|certificate_required|handshake failure")
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
 class Answer:
@@ -171,7 +172,10 @@ class Client:
     def refused(self, answer, said=None, mend=""):
         """The Refused for an Answer; `said` is the server's own text where the caller found one."""
         text = said if said is not None else answer.text
-        text = " ".join(scrub(text, self.secrets).split())[:300] or "an empty body"
+        text = scrub(text, self.secrets)
+        if text.lstrip().startswith("<"):
+            text = _MARKUP.sub(" ", text[:20000])  # the page of a proxy: its words are enough
+        text = " ".join(text.split())[:300] or "an empty body"
         refused = Refused(self.hop, self.base_url, "answered %d: %s" % (answer.status, text), mend, status=answer.status)
         refused.retry_after = answer.retry_after
         return refused

@@ -101,6 +101,16 @@ def test_a_server_may_ask_to_wait_until_a_time():
     assert 50 < Answer(429, {"retry-after": until}, b"").retry_after <= 60
 
 
+@pytest.mark.parametrize("body, words", [
+    (b"<html>\r\n<head><title>401 Authorization Required</title><style>a {}</style></head>\r\n<body><hr>nginx</body></html>",
+     "answered 401: 401 Authorization Required nginx"),
+    (b'{"error": "a <b> c"}', 'answered 401: {"error": "a <b> c"}'), (b"<html></html>", "answered 401: an empty body"),
+])
+def test_the_page_of_a_proxy_is_told_by_its_words(body, words):
+    assert words in str(Client("http://h", "Ollama").refused(Answer(401, {}, body)))
+
+
+
 @pytest.mark.parametrize("status, passing", [(429, True), (502, True), (503, True), (504, True), (500, False), (404, False)])
 def test_what_is_busy_may_pass(status, passing):
     refused = Client("http://h", "Ollama").refused(Answer(status, {"retry-after": "7"}, b""))
