@@ -79,7 +79,7 @@ def test_a_key_in_the_same_file_as_the_certificate(capsys, gate, tmp_path):
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"url_password": "wrong-hidden"}, "answered 401: <html>401 Authorization Required: Basic ***</html>. Something before Ollama asks for credentials,"
+    ({"url_password": "wrong-hidden"}, "answered 401: 401 Authorization Required: Basic ***. Something before Ollama asks for credentials,"
                                        " which Ollama itself never does: give them with url_username and url_password, or with headers."),
     ({"url_username": None, "url_password": None}, "answered 401"),
     ({"client_cert": None, "client_key": None}, "client certificate"),
