@@ -32,6 +32,7 @@ class Sender:
         self.action, self.host, self.total, self.show = action, host, total, show
         self.clock, self.sleep = clock, sleep
         self.sent, self.began, self.piece = 0, clock(), FIRST
+        self.play = os.getppid()
         self._folder = None
 
     def send(self, source, place, size, there):
@@ -39,6 +40,8 @@ class Sender:
         failures = 0
         with open(source, "rb") as content:
             while there < size:
+                if os.getppid() != self.play:  # what works for a host would go on, and get in the way of the next play
+                    raise LocalModelsError("The play is gone, so nothing more of the bundle is sent", "The next run goes on from here")
                 content.seek(there)
                 data = content.read(min(self.piece, size - there))
                 if not data:

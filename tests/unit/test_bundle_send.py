@@ -140,6 +140,14 @@ def test_a_full_disk_is_told_and_left_empty(tmp_path, sizes, monkeypatch):
     assert os.listdir(tmp_path / "new" / "store" / INCOMING) == []
 
 
+def test_a_play_that_is_gone_sends_nothing_more(tmp_path, sizes, monkeypatch):
+    parents = [100, 100, 100, 1]
+    monkeypatch.setattr(_bundle_send.os, "getppid", lambda: parents.pop(0))
+    with pytest.raises(LocalModelsError, match="The play is gone, so nothing more of the bundle is sent"):
+        send(tmp_path, Host(tmp_path))
+    assert (tmp_path / "new" / "store" / INCOMING / "sha256-x").read_bytes() == DATA[:60_000]
+
+
 def test_a_file_that_shrinks_is_told(tmp_path, sizes):
     host = Host(tmp_path)
     transfer = host._transfer_file
