@@ -124,9 +124,8 @@ def test_asks_the_registry_as_recorded(seen_by_registry, number):
 
 
 def request_words(line, version):
-    """A request without what is free: digests, ports, the build of Go, the sizes of layers, and the version (str) that asks."""
+    """A request without what is free: its moment, digests, ports, the build of Go, the sizes of layers, and the version (str) that asks."""
     headers = {name: re.sub(r"go1[.\d]+", "go", re.sub(r"bytes=0-\d+", "bytes=0-<last>", value)).replace("ollama/%s " % version, "ollama/<version> ")
                for name, value in line["headers"].items()}
-    words = {**line, "headers": headers}
-    words.pop("id", None)
+    words = {key: value for key, value in {**line, "headers": headers}.items() if key not in ("id", "at")}
     return json.loads(PORT.sub(r"\1:<port>", DIGEST.sub("<digest>", json.dumps(words))))
