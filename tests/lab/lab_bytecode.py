@@ -8,7 +8,7 @@ import marshal
 import os
 import zipimport
 
-FOLDER = "/var/cache/lab-bytecode"
+FOLDER = "/run/lab-bytecode"
 compile_source = zipimport._compile_source
 
 
@@ -20,6 +20,7 @@ def remembered(path, source):
     except OSError:
         code = compile_source(path, source)
     try:
+        os.makedirs(FOLDER, exist_ok=True)
         part = "%s.%d" % (name, os.getpid())
         with open(part, "wb") as file:
             marshal.dump(code, file)
