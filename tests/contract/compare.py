@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 import json
 import re
 
@@ -123,11 +124,21 @@ class _Look:
             return
         recorded, got = _distinct(recorded), _distinct(got)
         for theirs, ours, word in ((got, recorded, "like nothing recorded"), (recorded, got, "no longer there")):
-            for element in theirs:
-                tries = [self._alone(element, other, below) for other in ours]
-                if tries and all(tries):
+            for number, element in enumerate(theirs):
+                near = number % len(ours)  # lists mostly have the same order
+                tries = self._tries(element, ours[near:] + ours[:near], below)
+                if tries:
                     self.say(below, "%s (%s): %s" % (word, min(tries, key=len)[0], _short(element)))
                     break
+
+    def _tries(self, element, others, path):
+        """What differs (list of lists) from each of the others; [] when it agrees with one of them."""
+        tries = []
+        for other in others:
+            tries.append(self._alone(element, other, path))
+            if not tries[-1]:
+                return []
+        return tries
 
     def _alone(self, element, other, path):
         look = _Look(self.rules, self.id)
@@ -160,11 +171,7 @@ class _Look:
         return "%s %s" % (",".join(sorted(item)), json.dumps(said, ensure_ascii=False, sort_keys=True))
 
     def _in(self, globs, path):
-        for glob in globs:
-            ids, _colon, paths = glob.rpartition(": ")
-            if fnmatch.fnmatchcase(self.id, ids or "*") and _path_matches(path, paths):
-                return True
-        return False
+        return _matches(globs, self.id, path)
 
 
 def learn(recorded, got, rules):
@@ -184,6 +191,15 @@ def _learn(recorded, got, pattern, found):
             _learn(before, now, pattern, found)
     elif isinstance(recorded, str) and isinstance(got, str) and recorded != got and pattern.fullmatch(recorded):
         found[recorded] = got
+
+
+@functools.lru_cache(maxsize=None)
+def _matches(globs, id, path):
+    for glob in globs:
+        ids, _colon, paths = glob.rpartition(": ")
+        if fnmatch.fnmatchcase(id, ids or "*") and _path_matches(path, paths):
+            return True
+    return False
 
 
 def _path_matches(path, glob):

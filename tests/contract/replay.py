@@ -11,6 +11,7 @@ How to write a test file with it: README.md beside this file.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import json
 import pathlib
 
@@ -58,6 +59,7 @@ def load(file):
         return [Exchange(file, json.loads(line)) for line in lines]
 
 
+@functools.cache
 def left_out():
     """The rules of left_out.yml: list of {file, ids: list of globs, reason}."""
     return yaml.safe_load((HERE / "left_out.yml").read_text(encoding="utf-8"))
