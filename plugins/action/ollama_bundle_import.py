@@ -24,7 +24,7 @@ MODULE = "localmodels.fastgpt.ollama_bundle_import"
 class ActionModule(ActionBase):
     """One call when the host has everything; else one to ask, the sending, one to put in place."""
 
-    TRANSFERS_FILES = True
+    TRANSFERS_FILES = False  # a folder for pieces is made when there is one to send
     _supports_check_mode = True
     _supports_async = False
 

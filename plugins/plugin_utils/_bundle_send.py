@@ -9,6 +9,7 @@ large as the line carries in about SECONDS.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import tempfile
@@ -71,7 +72,8 @@ class Sender:
     def forget(self):
         """Take away what is left on the host."""
         if self._folder:
-            self.action._remove_tmp_path(self._folder)
+            with self._own_folder():
+                self.action._remove_tmp_path(self._folder)
             self._folder = None
 
     def _append(self, place, data, there):
@@ -95,10 +97,21 @@ class Sender:
             raise LocalModelsError("The disk of the host became full while %s was being sent" % place, "Free space there and run again")
         raise LocalModelsError("%s cannot be written on the host: %s" % (place, text), "Use become: true")
 
+    @contextlib.contextmanager
+    def _own_folder(self):
+        """The action itself may have a folder, which it takes away at its end if the connection still knows it."""
+        shell = self.action._connection._shell
+        others = shell.tmpdir
+        try:
+            yield
+        finally:
+            shell.tmpdir = others
+
     def _put(self, data):
         """A piece as a file on the host: its path."""
         if self._folder is None:
-            self._folder = self.action._make_tmp_path()
+            with self._own_folder():
+                self._folder = self.action._make_tmp_path()
         remote = self.action._connection._shell.join_path(self._folder, "piece")
         with tempfile.NamedTemporaryFile(dir=constants.DEFAULT_LOCAL_TMP) as local:
             local.write(data)

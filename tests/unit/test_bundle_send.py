@@ -32,7 +32,7 @@ class Host:
     def __init__(self, folder, breaks=()):
         self.folder, self.breaks = str(folder), list(breaks)
         self.pieces, self.temporary, self.given = [], 0, 0
-        self._connection = SimpleNamespace(_shell=SimpleNamespace(join_path=os.path.join))
+        self._connection = SimpleNamespace(_shell=SimpleNamespace(join_path=os.path.join, tmpdir="the action's own"))
 
     def _broken(self, moment):
         if self.breaks[:1] == [moment]:
@@ -44,10 +44,12 @@ class Host:
         self.temporary += 1
         path = os.path.join(self.folder, "ansible-tmp-%d" % self.temporary)
         os.mkdir(path)
+        self._connection._shell.tmpdir = path
         return path
 
     def _remove_tmp_path(self, path):
         shutil.rmtree(path)
+        self._connection._shell.tmpdir = None
 
     def _transfer_file(self, local, remote):
         self._broken("in the piece")
@@ -95,6 +97,7 @@ def test_a_file_comes_in_pieces_and_nothing_else_is_left(tmp_path, sizes):
     place = send(tmp_path, host, lines=lines)
     assert place.read_bytes() == DATA and host.pieces == [30_000, 30_000, 30_000, 10_000]
     assert host.given == 4, "whoever one becomes may read each piece"
+    assert host._connection._shell.tmpdir == "the action's own", "else nobody takes that away"
     assert sorted(os.listdir(tmp_path)) == ["new", "source"] and lines[-1].startswith("gpu1: Sent 1 file of the bundle, 100.0 kB in ")
     assert (place.stat().st_mode & 0o777, place.parent.stat().st_mode & 0o777, place.parent.parent.stat().st_mode & 0o777) == (0o600, 0o700, 0o755)
 
