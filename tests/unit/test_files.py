@@ -64,7 +64,8 @@ def test_of_the_folder_of_an_adapter_too(tmp_path, there, taken):
     ("adapter", ["a.gguf"], "a.gguf", "a.gguf holds no adapter but a model. Make a LoRA file"),
     ("model", [], "x.gguf", "x.gguf, which from names, cannot be read: No such file or directory. The path is that of the host"),
     ("adapter", [], "x.gguf", "x.gguf, which adapter names, cannot be read: No such file or directory"),
-    ("model", ["m-00001-of-00003.gguf"], "m-00001-of-00003.gguf", "is one of 3 parts, and m-00002-of-00003.gguf and m-00003-of-00003.gguf are not beside it. Bring"),
+    ("model", ["m-00001-of-00003.gguf"], "m-00001-of-00003.gguf",
+     "is one of 3 parts, and m-00002-of-00003.gguf and m-00003-of-00003.gguf are not beside it. Bring all parts into one folder"),
     ("model", ["m-00002-of-00002.gguf"], "m-00002-of-00002.gguf", "is one of 2 parts, and m-00001-of-00002.gguf is not beside it"),
     ("model", [], "m-00001-of-00002.gguf", "m-00001-of-00002.gguf, which from names, cannot be read")])
 def test_what_cannot_be_made_of_is_told_with_what_to_do(tmp_path, take, there, named, said):
@@ -73,7 +74,21 @@ def test_what_cannot_be_made_of_is_told_with_what_to_do(tmp_path, take, there, n
     assert said in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("damaged, said", [("config.json", "config.json holds no JSON object"), ("model-2.safetensors", "model-2.safetensors is no safetensors file")])
+@pytest.mark.parametrize("problem, said", [
+    (OSError(5, "Input/output error", "/srv/part"), "/srv/part, which from names, cannot be read: Input/output error. The path"),
+    (OSError("odd"), "x.gguf, which from names, cannot be read: odd. The path")])
+def test_the_file_that_cannot_be_read_is_named(tmp_path, monkeypatch, problem, said):
+    def broken(path):
+        raise problem
+
+    lay(tmp_path, "x.gguf")
+    monkeypatch.setattr(_files._gguf, "gguf_facts", broken)
+    with pytest.raises(LocalModelsError, match=said):
+        _files.model(str(tmp_path / "x.gguf"))
+
+
+@pytest.mark.parametrize("damaged, said", [("config.json", "config.json holds no JSON object"),
+                                           ("model-2.safetensors", "model-2.safetensors is no safetensors file")])
 def test_each_file_of_a_folder_is_looked_at(tmp_path, damaged, said):
     lay(tmp_path, "model-1.safetensors", "model-2.safetensors", "config.json")
     (tmp_path / damaged).write_bytes(b"[]")
@@ -82,7 +97,8 @@ def test_each_file_of_a_folder_is_looked_at(tmp_path, damaged, said):
 
 
 @pytest.mark.parametrize("name, taken", [
-    ("m-00002-of-00003.gguf", ["m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"]), ("m-00001-of-00001.gguf", ["m-00001-of-00001.gguf"]),
+    ("m-00002-of-00003.gguf", ["m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"]),
+    ("m-00001-of-00001.gguf", ["m-00001-of-00001.gguf"]),
     ("m-00004-of-00003.gguf", ["m-00004-of-00003.gguf"]), ("m-00001-of-00000.gguf", ["m-00001-of-00000.gguf"]), ("m-1-of-3.gguf", ["m-1-of-3.gguf"])])
 def test_all_parts_are_taken_whichever_is_named_and_what_is_none_of_them_is_a_file_of_its_own(tmp_path, name, taken):
     lay(tmp_path, name, *["m-%05d-of-00003.gguf" % number for number in (1, 2, 3)])

@@ -61,10 +61,27 @@ def test_nobody_listens_is_said_with_address_and_mend():
     assert said.value.mend
 
 
-@pytest.mark.parametrize("url", ["localhost:11434", "ftp://x", "", "http://"])
+@pytest.mark.parametrize("url", ["localhost:11434", "ftp://x", "", "http://", "http://[::1", "http://[x]", "http://a..b:1", "http://%s.org" % ("a" * 64),
+                                 "http://h:port", "http://h:65536", "http://h h", "http://h:1\n", "http://h/a b"])
 def test_an_address_that_is_none(url):
-    with pytest.raises(LocalModelsError, match="is no address of Ollama"):
+    with pytest.raises(LocalModelsError, match="is no address of Ollama. Give scheme, host and port, such as http://192.0.2.10:11434.$"):
         Client(url, "Ollama")
+
+
+@pytest.mark.parametrize("url, shown", [
+    ("http://me:s3/cret@gpu:11434", "'http://***@gpu:11434' is no address"), ("http://me:12/s3cret@gpu", "'http://***@gpu' is no address"),
+    ("me:s3cret@gpu:11434", "'***@gpu:11434' is no address"), ("http//me:s3cret@gpu", "'***@gpu' is no address"),
+    ("http://s3cret/x@gpu", "'http://***@gpu' is no address"), ("http://me:s3cret@[gpu", "'http://[gpu' is no address")])
+def test_a_password_is_not_shown_where_it_makes_an_address_none(url, shown):
+    with pytest.raises(LocalModelsError) as caught:
+        Client(url, "Ollama")
+    assert shown in str(caught.value) and "s3" not in str(caught.value) and "cret" not in str(caught.value)
+    assert ("each / is written as %2F" in str(caught.value)) == ("***" in shown)
+
+
+@pytest.mark.parametrize("url", ["http://h", "HTTPS://h:443/", "http://[::1]:11434", "http://h_1.example.org./prefix/", "http://\u00e9.example.org"])
+def test_an_address_of_any_form_is_taken(url):
+    assert Client(url, "Ollama").base_url == url.rstrip("/")
 
 
 @pytest.mark.parametrize("problem, said, mend", [
@@ -91,7 +108,7 @@ def test_scrub_hides_given_secrets_user_info_and_bearer_tokens():
     assert text == 'http://***@gpu1/ failed, {"Authorization": "Bearer ***"}, key=***'
 
 
-@pytest.mark.parametrize("said, seconds", [("7", 7), ("0", 0), ("", None), ("soon", None), ("-3", None), (email.utils.formatdate(0), 0)])
+@pytest.mark.parametrize("said, seconds", [("7", 7), ("0", 0), ("", None), ("soon", None), ("-3", None), ("\u00b2", None), (email.utils.formatdate(0), 0)])
 def test_how_long_a_server_asks_to_wait(said, seconds):
     assert Answer(503, {"retry-after": said}, b"").retry_after == seconds
 
