@@ -13,8 +13,8 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils import _addres
 GB = 1000 ** 3
 MEMINFO = "MemTotal:       31250000 kB\nMemFree:        100 kB\nSwapTotal:       1953125 kB\n"  # 32 GB, 2 GB
 MOUNTS_V1 = ("30 24 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n"
-             "36 30 0:32 {top} {place} rw,nosuid shared:14 - cgroup cgroup rw,memory\n"
-             "37 30 0:33 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n")
+             "37 30 0:33 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n"
+             "36 30 0:32 {top} {place} rw,nosuid shared:14 - cgroup cgroup rw,memory\n")
 MOUNTS_V2 = "35 24 0:30 {top} {place} rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
 
 
@@ -24,7 +24,7 @@ def no_smi(arguments):
 
 def smi(out, code=0):
     def run(arguments):
-        assert arguments[0] == "nvidia-smi"
+        assert arguments == ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         return code, out, ""
     return run
 
@@ -172,6 +172,13 @@ def test_a_limit_is_told_as_one_and_swap_that_is_not_there_not_at_all(tmp_path):
     proc.mounts(MOUNTS_V2)
     proc.limit("x", memory_max=8 * GB, memory_swap_max=GB)
     assert str(proc.memory()) == "8.0 GB of memory, the limit of its container or service, no GPU that says how much it has" and proc.memory().swap == 0
+
+
+def test_limits_that_no_mount_shows_are_none(proc):
+    proc.process(42, cgroup="0::/x\n4:memory:/y\n")
+    assert not proc.memory().limited
+    proc.mounts("22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
+    assert not proc.memory().limited
 
 
 def test_the_narrowest_of_all_limits_counts(proc):
