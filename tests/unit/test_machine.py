@@ -127,16 +127,16 @@ def test_limits_of_control_groups_of_version_1(proc, cgroup, top, files, ram, sw
 
 def test_nvidia_says_what_it_has(proc):
     proc.process(42)
-    proc.pci(_machine.NVIDIA)
+    proc.pci("0x10de")
     found = proc.memory(smi("24564\n24564\n"))
     assert found.vram == 2 * 24564 * 1024 ** 2 and found.fast == found.vram
     assert str(found).endswith("51.5 GB of video memory")
 
 
-@pytest.mark.parametrize("run", [no_smi, smi("", 9), smi("[N/A]\n"), smi("No devices were found\n", 0)])
+@pytest.mark.parametrize("run", [no_smi, smi("", 9), smi("\n"), smi("[N/A]\n"), smi("No devices were found\n", 0)])
 def test_an_nvidia_gpu_that_says_nothing_makes_the_sum_unknown(proc, run):
     proc.process(42)
-    proc.pci(_machine.NVIDIA)
+    proc.pci("0x10de")
     found = proc.memory(run)
     assert (found.vram, found.total, found.fast) == (None, None, None)
 
@@ -177,7 +177,8 @@ def test_a_limit_is_told_as_one_and_swap_that_is_not_there_not_at_all(tmp_path):
 def test_limits_that_no_mount_shows_are_none(proc):
     proc.process(42, cgroup="0::/x\n4:memory:/y\n")
     assert not proc.memory().limited
-    proc.mounts("22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
+    (proc.groups.parent / "proc" / "self").mkdir()
+    (proc.groups.parent / "proc" / "self" / "mountinfo").write_bytes(b"22 1 8:1 / /srv/\xe9 rw - ext4 /dev/sda1 rw\n")
     assert not proc.memory().limited
 
 
