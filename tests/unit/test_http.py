@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable, scrub
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client, explain
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client, _tls_context, explain
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -270,3 +270,20 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path, bare):
             Client("https://h", "Ollama", **options)
         assert said in str(caught.value)
         Client("http://h", "Ollama", **options)
+
+
+def test_a_key_with_a_password_is_named_and_no_terminal_is_asked(monkeypatch):
+    class Context:
+        def load_cert_chain(self, cert, key, password):
+            assert (cert, key) == ("/c", "/k")
+            password()
+
+    monkeypatch.setattr(ssl, "create_default_context", lambda cafile=None: Context())
+    with pytest.raises(LocalModelsError, match="client_cert /c with client_key /k cannot be used: the key is protected by a password. Both lie on the host"):
+        Client("https://h", "Ollama", client_cert="/c", client_key="/k")
+
+
+@pytest.mark.parametrize("validate, mode", [(True, ssl.CERT_REQUIRED), (False, ssl.CERT_NONE)])
+def test_certificates_are_proven_unless_it_is_said_not_to(bare, validate, mode):
+    context = _tls_context(validate, None, None, None)
+    assert (context.verify_mode, context.check_hostname) == (mode, validate)
