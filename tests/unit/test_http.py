@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable, scrub
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client, _tls_context, explain
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client, _Patient, _tls_context, explain
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -121,7 +121,7 @@ def test_scrub_hides_given_secrets_user_info_and_bearer_tokens():
     assert text == 'http://***@gpu1/ failed, {"Authorization": "Bearer ***"}, key=***'
 
 
-@pytest.mark.parametrize("said, seconds", [("7", 7), ("0", 0), ("", None), ("soon", None), ("-3", None), ("\u00b2", None), (email.utils.formatdate(0), 0)])
+@pytest.mark.parametrize("said, seconds", [("7", 7), (" 7 ", 7), ("0", 0), ("", None), ("soon", None), ("-3", None), ("\u00b2", None), (email.utils.formatdate(0), 0)])
 def test_how_long_a_server_asks_to_wait(said, seconds):
     assert Answer(503, {"retry-after": said}, b"").retry_after == seconds
 
@@ -287,3 +287,25 @@ def test_a_key_with_a_password_is_named_and_no_terminal_is_asked(monkeypatch):
 def test_certificates_are_proven_unless_it_is_said_not_to(bare, validate, mode):
     context = _tls_context(validate, None, None, None)
     assert (context.verify_mode, context.check_hostname) == (mode, validate)
+
+
+@pytest.mark.parametrize("problem", [BrokenPipeError(), ConnectionResetError()])
+def test_a_pipe_that_breaks_is_no_error_while_an_answer_may_be_there(problem):
+    class Broken:
+        sock = None
+
+        def request(self):
+            raise problem
+
+    class Connection(_Patient, Broken):
+        pass
+
+    with pytest.raises(type(problem)):
+        Connection().request()
+    connection = Connection()
+    connection.sock = "open"
+    assert connection.request() is None
+
+
+def test_bytes_that_are_no_text_are_shown_all_the_same():
+    assert Answer(500, {}, b"caf\xe9").text == "caf\ufffd" and Answer(500, {}, b"\xff").json() is None
