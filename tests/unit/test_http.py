@@ -121,7 +121,8 @@ def test_scrub_hides_given_secrets_user_info_and_bearer_tokens():
     assert text == 'http://***@gpu1/ failed, {"Authorization": "Bearer ***"}, key=***'
 
 
-@pytest.mark.parametrize("said, seconds", [("7", 7), (" 7 ", 7), ("0", 0), ("", None), ("soon", None), ("-3", None), ("\u00b2", None), (email.utils.formatdate(0), 0)])
+@pytest.mark.parametrize("said, seconds", [("7", 7), (" 7 ", 7), ("0", 0), ("", None), ("soon", None), ("-3", None), ("\u00b2", None),
+                                           (email.utils.formatdate(0), 0)])
 def test_how_long_a_server_asks_to_wait(said, seconds):
     assert Answer(503, {"retry-after": said}, b"").retry_after == seconds
 
@@ -266,9 +267,10 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path, bare):
                           ({"ca_path": ours, "client_cert": "/nowhere/c"}, "ca_path %s cannot be used: " % ours),
                           ({"client_cert": "/nowhere/c"}, "client_cert /nowhere/c with client_key in the same file cannot be used: No such file or directory"),
                           ({"client_cert": ours, "client_key": "/nowhere/k"}, "client_cert %s with client_key /nowhere/k cannot be used: " % ours)):
-        with pytest.raises(LocalModelsError) as caught:
-            Client("https://h", "Ollama", **options)
-        assert said in str(caught.value)
+        for scheme in ("https", "HTTPS"):
+            with pytest.raises(LocalModelsError) as caught:
+                Client(scheme + "://h", "Ollama", **options)
+            assert said in str(caught.value)
         Client("http://h", "Ollama", **options)
 
 
