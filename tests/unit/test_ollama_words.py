@@ -182,3 +182,12 @@ def test_what_a_list_leaves_out_is_empty():
 def test_an_answer_without_the_key_is_no_ollama_and_not_an_empty_list():
     with pytest.raises(LocalModelsError, match="is no Ollama: .* without 'models'"):
         asking((200, {"data": []}))[0].tags()
+
+
+def test_each_question_names_its_model():
+    ollama, client, dummy = asking((200, {"system": "x"}), (200, b""), (404, {"error": "no"}), (200, lines({"status": "success"})))
+    assert ollama.show("x") == {"system": "x"} and ollama.delete("x") is True and ollama.delete("y") is False
+    ollama.pull("z", insecure=True)
+    assert [one[:3] for one in client.asked] == [
+        ("POST", "/api/show", {"model": "x"}), ("DELETE", "/api/delete", {"model": "x"}), ("DELETE", "/api/delete", {"model": "y"}),
+        ("POST", "/api/pull", {"model": "z", "insecure": True})]
