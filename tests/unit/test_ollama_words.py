@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused, Unreachable
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import CreateFailed, Ollama, found_in
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull_causes import PullFailed
 
 OK = {"done": True}
 
@@ -185,9 +186,10 @@ def test_an_answer_without_the_key_is_no_ollama_and_not_an_empty_list():
 
 
 def test_each_question_names_its_model():
-    ollama, client, dummy = asking((200, {"system": "x"}), (200, b""), (404, {"error": "no"}), (200, lines({"status": "success"})))
+    ollama, client, dummy = asking((200, {"system": "x"}), (200, b""), (404, {"error": "no"}), (400, {"error": "no"}))
     assert ollama.show("x") == {"system": "x"} and ollama.delete("x") is True and ollama.delete("y") is False
-    ollama.pull("z", insecure=True)
+    with pytest.raises(PullFailed):
+        ollama.pull("z", insecure=True)
     assert [one[:3] for one in client.asked] == [
         ("POST", "/api/show", {"model": "x"}), ("DELETE", "/api/delete", {"model": "x"}), ("DELETE", "/api/delete", {"model": "y"}),
         ("POST", "/api/pull", {"model": "z", "insecure": True})]
