@@ -152,6 +152,7 @@ def test_a_creation_tells_each_status_and_ends_with_success():
     ((200, lines({"status": "a"}), {"cut": True}), Unreachable, "closed the connection in mid-answer (cut)", True),
     ((200, lines({"error": "x" * 400})), CreateFailed, "says " + "x" * 300 + ".", False),
     ((200, lines(b"[1]\n")), CreateFailed, "the answer ends too early", True),
+    ((200, lines({"error": {"code": 1}})), CreateFailed, "Ollama at http://h:1 says {'code': 1}. Correct what is declared", False),
     ((400, lines({"error": "MLX engine"})), CreateFailed, "says MLX engine. Since 0.34.1 Ollama imports safetensors by MLX only", False),
     ((400, lines({"error": "llama-quantize not found"})), CreateFailed, "This Ollama lacks a part of its release", False),
     ((400, lines({"error": "unsupported architecture"})), CreateFailed, "take its GGUF, or a newer Ollama", False),
