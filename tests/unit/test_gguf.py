@@ -40,7 +40,8 @@ FILE_TYPE = pair("general.file_type", 4, struct.pack("<I", 32))
 OTHERS = {"a text": pair("a", STRING, text("of some words")), "an empty text": pair("a", STRING, text("")),
           "texts": pair("a", ARRAY, array(STRING, text("one"), text(""), text("three"))),
           "arrays": pair("a", ARRAY, array(ARRAY, array(2, b"12", b"34"), array(STRING, text("x")))), "nothing": pair("a", ARRAY, array(4)),
-          "a text of other bytes": pair("a", STRING, text(b"\xff")), "a long text": pair("a", STRING, text("x" * 65537)), "a long key": pair("k" * 65536, 0, b"1"),
+          "a text of other bytes": pair("a", STRING, text(b"\xff")), "a long text": pair("a", STRING, text("x" * 65537)),
+          "a long key": pair("k" * 65536, 0, b"1"),
           **{name: pair("a", kind, b"\1" * size) for name, (kind, size) in SIZES.items()},
           **{name + "s": pair("a", ARRAY, array(kind, *[b"\1" * size] * 3)) for name, (kind, size) in SIZES.items()}}
 
