@@ -74,7 +74,8 @@ def test_what_the_head_does_not_say_is_a_model_of_unknown_type(tmp_path):
     (head(pair("a", ARRAY, struct.pack("<IQ", 10, 1 << 60)), TYPE), "ends in its head"),
     (head(TYPE, pair("a", STRING, text("cut off")))[:-1], "ends in its head"), (head(TYPE, pair("a", ARRAY, array(4, b"1234")))[:-1], "ends in its head"),
     (head(pair("k" * 65537, 0, b"1")), "ends in its head"), (head(version=1), "is GGUF of version 1, and Ollama reads 2 and 3. Convert the model again"),
-    (head(version=4), "is GGUF of version 4"), (LFS, "is no model but a pointer of Git LFS to one. Fetch the file itself: git lfs pull")])
+    (head(version=4), "is GGUF of version 4"), (LFS, "is no model but a pointer of Git LFS to one. Fetch the file itself: git lfs pull")],
+    ids=lambda value: value[:20] if isinstance(value, str) else "%d bytes" % len(value))
 def test_a_file_that_is_no_whole_gguf_is_refused_in_words(tmp_path, raw, said):
     with pytest.raises(LocalModelsError) as caught:
         facts(tmp_path, raw)
