@@ -19,6 +19,7 @@ options:
     description:
       - User name for a proxy before Ollama that asks for HTTP's basic authentication. Ollama itself has no users.
       - User info in O(url), as in C(https://user:password@gpu.example.com), does the same. It is never shown.
+      - In user info each C(/) is written as C(%2F), and each C(@) as C(%40).
     type: str
   url_password:
     description:

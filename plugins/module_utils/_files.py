@@ -105,9 +105,10 @@ def _parts(path):
     """The LocalFiles of a GGUF file: itself, or all parts of which it is one. Ollama reads the number of a part from its name."""
     folder, name = os.path.split(path)
     match = _SHARD.match(name)
-    if not match:
+    count = match.group("count") if match else "0"
+    names = ["%s-%05d-of-%s.gguf" % (match.group("stem"), number + 1, count) for number in range(int(count))]
+    if name not in names:  # no part, or one that its own name says there cannot be
         return [LocalFile(name, path)]
-    names = ["%s-%05d-of-%s.gguf" % (match.group("stem"), number + 1, match.group("count")) for number in range(int(match.group("count")))]
     missing = [one for one in names if not os.path.exists(os.path.join(folder, one))]
     if missing and os.path.exists(path):
         are = "is" if len(missing) == 1 else "are"

@@ -10,6 +10,7 @@ then the object.
 from __future__ import annotations
 
 import json
+import os
 import struct
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
@@ -78,16 +79,23 @@ def _text(file):
 def _skip(file, kind):
     if kind == _STRING:
         length, = struct.unpack("<Q", file.read(8))
-        file.seek(length, 1)
+        _leap(file, length)
     elif kind == _ARRAY:
         of, length = struct.unpack("<IQ", file.read(12))
         if of in (_STRING, _ARRAY):
             for dummy in range(length):
                 _skip(file, of)
         else:
-            file.seek(_SCALARS[of] * length, 1)
-    elif len(file.read(_SCALARS[kind])) < _SCALARS[kind]:
+            _leap(file, _SCALARS[of] * length)
+    else:
+        _leap(file, _SCALARS[kind])
+
+
+def _leap(file, length):
+    """Passes over so many bytes. A length may be damaged, and seek() itself goes beyond the end of a file without a word."""
+    if length > os.fstat(file.fileno()).st_size - file.tell():
         raise ValueError("cut")
+    file.seek(length, 1)
 
 
 def refuse_no_safetensors(path, size):

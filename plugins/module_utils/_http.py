@@ -53,7 +53,7 @@ class Answer:
     def retry_after(self):
         """Seconds (float, 0 or more) that the server asks to wait (RFC 9110, 10.2.3: a number, or a date), or None."""
         said = self.headers.get("retry-after", "").strip()
-        if said.isdigit():
+        if said.isascii() and said.isdigit():
             return float(said)
         try:
             when = email.utils.parsedate_to_datetime(said)
@@ -118,10 +118,11 @@ class Client:
                  validate_certs=True, ca_path=None, client_cert=None, client_key=None, username=None, password=None):
         base_url, basic = _basic(base_url, username, password)
         headers, secrets = dict(basic[0], **(headers or {})), tuple(secrets) + basic[1]
-        parts = urllib.parse.urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise LocalModelsError("%s is no address of %s" % (scrub(repr(base_url)), hop),
-                                   "Give scheme, host and port, such as http://192.0.2.10:11434")
+        if not _is_address(base_url):
+            place, user = without_user(base_url)
+            shown = place if not user else place.replace("://", "://***@") if "://" in place else "***@" + place
+            raise LocalModelsError("%r is no address of %s" % (shown, hop), "Give scheme, host and port, such as http://192.0.2.10:11434" + (
+                "; of a user and a password each / is written as %2F" if user else ""))
         self.base_url = base_url.rstrip("/")
         self.hop = hop
         self.headers = headers
@@ -130,7 +131,7 @@ class Client:
         handlers = [_NoRedirect(), _PlainHandler()]
         if not use_proxy:
             handlers.append(urllib.request.ProxyHandler({}))
-        if parts.scheme == "https":
+        if base_url.lower().startswith("https:"):
             handlers.append(_SecureHandler(_tls_context(validate_certs, ca_path, client_cert, client_key)))
         self._opener = urllib.request.build_opener(*handlers)
 
@@ -239,6 +240,23 @@ def _readable(path):
     except OSError:
         return False
     return True
+
+
+def _is_address(url):
+    """Whether requests can be sent to a URL (str) without user info."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, dummy = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:  # of brackets, of a label, of a port
+        return False
+    return bool(parts.scheme in ("http", "https") and host and "@" not in url and not re.search(r"\s", url))
+
+
+def without_user(url):
+    """(a URL or what should be one, without the user info, the user info) of a str: all that stands before the last @ may be secret."""
+    scheme, mark, rest = url.partition("://")
+    user, dummy, place = (rest if mark else url).rpartition("@")
+    return (scheme + mark if mark else "") + place, user
 
 
 def _basic(base_url, username, password):

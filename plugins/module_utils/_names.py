@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
@@ -143,7 +143,7 @@ def _shortest(text):
 
 
 def _no_name(text, why, mend):
-    return LocalModelsError("%r is no model name: %s" % (text, why), mend)
+    return LocalModelsError("%s is no model name: %s" % (scrub(repr(text)), why), mend)
 
 
 def _refuse_what_ollama_never_takes(text, bare):
@@ -151,6 +151,8 @@ def _refuse_what_ollama_never_takes(text, bare):
         raise _no_name(text, "it is empty", "Write a name such as qwen2.5:0.5b")
     if "@" in bare:
         name, dummy, digest = bare.partition("@")
+        if "://" in name:
+            raise _no_name(text, "it carries a user or a password", "Leave them out: Ollama takes none in a name")
         raise _no_name(text, "Ollama takes no digest in a name",
                        "To pin a model write a map: {name: %s, digest: \"%s\"}" % (name or "model:tag", digest or "64 hex digits"))
     if any(character.isspace() for character in bare):

@@ -125,7 +125,8 @@ class Ollama:
                 # A success in the middle is that of a pull (create-from-remote-base-pulled), so the last line decides.
                 for line in response:
                     lines.append(line)
-                    last = Answer(200, {}, line).json() or {}
+                    parsed = Answer(200, {}, line).json()
+                    last = parsed if isinstance(parsed, dict) else {}
                     if "error" in last:
                         break
                     if on_status and last.get("status"):

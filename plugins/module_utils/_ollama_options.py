@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client, without_user
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import Ollama
 
 ARGUMENT_SPEC = {
@@ -40,9 +40,6 @@ def ollama_for(module):
 def in_url(url):
     """The secrets (set of str) in an address (str): its password as it is written and as it is meant, or a user name that stands alone,
     which is a token then."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return set()  # the client says what is wrong with it
-    secret = parts.password or parts.username or ""
+    name, dummy, password = without_user(url)[1].partition(":")
+    secret = password or name
     return {secret, unquote(secret)} - {""}

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import base64
 import email.utils
 import http.client
 import socket
@@ -13,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable, scrub
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client, explain
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client, _Patient, _tls_context, explain
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -61,10 +62,39 @@ def test_nobody_listens_is_said_with_address_and_mend():
     assert said.value.mend
 
 
-@pytest.mark.parametrize("url", ["localhost:11434", "ftp://x", "", "http://"])
+@pytest.mark.parametrize("url", ["localhost:11434", "ftp://x", "", "http://", "http://[::1", "http://[x]", "http://a..b:1", "http://%s.org" % ("a" * 64),
+                                 "http://h:port", "http://h:65536", "http://h h", "http://h:1\n", "http://h/a b"])
 def test_an_address_that_is_none(url):
-    with pytest.raises(LocalModelsError, match="is no address of Ollama"):
+    with pytest.raises(LocalModelsError, match="is no address of Ollama. Give scheme, host and port, such as http://192.0.2.10:11434.$"):
         Client(url, "Ollama")
+
+
+@pytest.mark.parametrize("url, shown", [
+    ("http://me:s3/cret@gpu:11434", "'http://***@gpu:11434' is no address"), ("http://me:12/s3cret@gpu", "'http://***@gpu' is no address"),
+    ("me:s3cret@gpu:11434", "'***@gpu:11434' is no address"), ("http//me:s3cret@gpu", "'***@gpu' is no address"),
+    ("http://s3cret/x@gpu", "'http://***@gpu' is no address"), ("http://me:s3cret@[gpu", "'http://[gpu' is no address")])
+def test_a_password_is_not_shown_where_it_makes_an_address_none(url, shown):
+    with pytest.raises(LocalModelsError) as caught:
+        Client(url, "Ollama")
+    assert shown in str(caught.value) and "s3" not in str(caught.value) and "cret" not in str(caught.value)
+    assert ("each / is written as %2F" in str(caught.value)) == ("***" in shown)
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """Without the certificates of this host, which take long to read."""
+    def context(cafile=None):
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if cafile:
+            made.load_verify_locations(cafile)
+        return made
+
+    monkeypatch.setattr(ssl, "create_default_context", context)
+
+
+@pytest.mark.parametrize("url", ["http://h", "HTTPS://h:443/", "http://[::1]:11434", "http://h_1.example.org./prefix/", "http://\u00e9.example.org"])
+def test_an_address_of_any_form_is_taken(url, bare):
+    assert Client(url, "Ollama").base_url == url.rstrip("/")
 
 
 @pytest.mark.parametrize("problem, said, mend", [
@@ -91,7 +121,8 @@ def test_scrub_hides_given_secrets_user_info_and_bearer_tokens():
     assert text == 'http://***@gpu1/ failed, {"Authorization": "Bearer ***"}, key=***'
 
 
-@pytest.mark.parametrize("said, seconds", [("7", 7), ("0", 0), ("", None), ("soon", None), ("-3", None), (email.utils.formatdate(0), 0)])
+@pytest.mark.parametrize("said, seconds", [("7", 7), (" 7 ", 7), ("0", 0), ("", None), ("soon", None), ("-3", None), ("\u00b2", None),
+                                           (email.utils.formatdate(0), 0)])
 def test_how_long_a_server_asks_to_wait(said, seconds):
     assert Answer(503, {"retry-after": said}, b"").retry_after == seconds
 
@@ -159,3 +190,124 @@ def test_a_server_that_cuts_an_upload_without_a_word_is_unreachable():
             client.request("POST", "/x", Endless(1 << 26), {"Content-Length": str(1 << 26)})
         thread.join(10)
     assert caught.value.passing
+
+
+def sent(client, *args):
+    """The urllib Request that a Client sends for open(*args), and its timeout."""
+    class Opener:
+        def open(self, request, timeout):
+            self.got = request, timeout
+            return "answer"
+
+    client._opener = Opener()
+    assert client.open(*args) == "answer"
+    return client._opener.got
+
+
+def test_what_is_sent():
+    client = Client("http://h:1/prefix/", "Ollama", headers={"X-Key": "k", "Content-type": "text/plain"}, timeout=7)
+    request, timeout = sent(client, "POST", "/api/x", {"a": "\u00e9"})
+    assert (request.full_url, request.get_method(), request.data, timeout) == ("http://h:1/prefix/api/x", "POST", '{"a": "\u00e9"}'.encode(), 7)
+    assert dict(request.header_items())["X-key"] == "k" and request.get_header("Content-type") == "application/json"
+    request, timeout = sent(client, "PUT", "/y", b"raw", {"X-Key": "other"}, 9)
+    assert (request.data, request.get_header("X-key"), request.get_header("Content-type"), timeout) == (b"raw", "other", "text/plain", 9)
+    body = Endless(5)
+    assert sent(client, "POST", "/y", body)[0].data is body and sent(client, "GET", "/y")[0].data is None and client.headers["X-Key"] == "k"
+    assert sent(client, "POST", "/y", [])[0].data == b"[]", "an empty body is one"
+
+
+@pytest.mark.parametrize("url, options, pair, base, secrets", [
+    ("http://h:1", {}, None, "http://h:1", ()), ("http://me:p%40s@h:1/x", {}, "me:p@s", "http://h:1/x", {"p@s", "me:p@s"}),
+    ("http://token@h", {}, "token:", "http://h", {"token:"}), ("http://h", {"username": "me"}, "me:", "http://h", {"me:"}),
+    ("http://h", {"password": "pw"}, ":pw", "http://h", {"pw", ":pw"}),
+    ("http://a:b@h", {"username": "me", "password": "pw"}, "me:pw", "http://h", {"pw", "me:pw"}),
+    ("http://a:b@h", {"password": ""}, "a:", "http://h", {"a:"}), ("http://h", {"username": "\u00e9"}, "\u00e9:", "http://h", {"\u00e9:"})])
+def test_who_asks_is_told_by_a_header_and_kept_secret(url, options, pair, base, secrets):
+    client = Client(url, "Ollama", secrets=["key"], **options)
+    encoded = base64.b64encode(pair.encode()).decode() if pair else None
+    assert client.base_url == base and client.headers == ({"Authorization": "Basic " + encoded} if pair else {})
+    assert set(client.secrets) == {"key"} | set(secrets) | ({encoded} if pair else set())
+    assert Client(url, "Ollama", headers={"Authorization": "Bearer x"}, **options).headers == {"Authorization": "Bearer x"}
+
+
+def test_a_refusal_is_told_in_one_line_without_secrets():
+    client = Client("http://h", "Ollama", secrets=["s3cret"])
+    refused = client.refused(Answer(500, {}, b"a\n  b s3cret " + b"x" * 400), mend="Do this")
+    assert str(refused) == "Ollama at http://h answered 500: a b *** %s. Do this." % ("x" * 292) and refused.status == 500
+    assert str(client.refused(Answer(500, {}, b"body"), "said s3cret")) == "Ollama at http://h answered 500: said ***."
+    assert str(client.refused(Answer(500, {}, b"body"), "")) == "Ollama at http://h answered 500: an empty body."
+
+
+def test_a_connection_that_just_ends_may_want_a_certificate_where_there_is_tls(bare):
+    for url, hint in (("https://h", True), ("http://h", False)):
+        said = Client(url, "Ollama", secrets=["s3cret"]).unreachable(ConnectionResetError("s3cret"))
+        assert ("whether a client certificate is asked for (client_cert)" in str(said)) == hint and "s3cret" not in str(said)
+    assert "client certificate" not in str(Client("https://h", "Ollama").unreachable(socket.timeout()))
+
+
+def untrusted():
+    problem = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    problem.verify_message = "self-signed certificate"
+    return problem
+
+
+@pytest.mark.parametrize("problem, said, mend", [
+    (untrusted(), "shows a certificate that is not trusted (self-signed certificate)", "ca_path"),
+    (urllib.error.URLError(untrusted()), "shows a certificate that is not trusted (self-signed certificate)", "ca_path"),
+    (ssl.SSLError(1, "TLSV13_ALERT_CERTIFICATE_REQUIRED"), "asks for a client certificate", "client_cert and client_key"),
+    (ssl.SSLZeroReturnError(6, "closed"), "closes the connection instead of a TLS handshake", "client_cert")])
+def test_what_an_error_of_tls_means(problem, said, mend):
+    assert said in explain(problem)[0] and mend in explain(problem)[1]
+
+
+def test_a_certificate_that_cannot_be_used_is_named(tmp_path, bare):
+    (tmp_path / "no.pem").write_text("no certificate")
+    ours = str(tmp_path / "no.pem")
+    for options, said in (({"ca_path": "/nowhere/ca"}, "ca_path /nowhere/ca cannot be used: No such file or directory. Both lie on the host"),
+                          ({"ca_path": ours, "client_cert": "/nowhere/c"}, "ca_path %s cannot be used: " % ours),
+                          ({"client_cert": "/nowhere/c"}, "client_cert /nowhere/c with client_key in the same file cannot be used: No such file or directory"),
+                          ({"client_cert": ours, "client_key": "/nowhere/k"}, "client_cert %s with client_key /nowhere/k cannot be used: " % ours)):
+        for scheme in ("https", "HTTPS"):
+            with pytest.raises(LocalModelsError) as caught:
+                Client(scheme + "://h", "Ollama", **options)
+            assert said in str(caught.value)
+        Client("http://h", "Ollama", **options)
+
+
+def test_a_key_with_a_password_is_named_and_no_terminal_is_asked(monkeypatch):
+    class Context:
+        def load_cert_chain(self, cert, key, password):
+            assert (cert, key) == ("/c", "/k")
+            password()
+
+    monkeypatch.setattr(ssl, "create_default_context", lambda cafile=None: Context())
+    with pytest.raises(LocalModelsError, match="client_cert /c with client_key /k cannot be used: the key is protected by a password. Both lie on the host"):
+        Client("https://h", "Ollama", client_cert="/c", client_key="/k")
+
+
+@pytest.mark.parametrize("validate, mode", [(True, ssl.CERT_REQUIRED), (False, ssl.CERT_NONE)])
+def test_certificates_are_proven_unless_it_is_said_not_to(bare, validate, mode):
+    context = _tls_context(validate, None, None, None)
+    assert (context.verify_mode, context.check_hostname) == (mode, validate)
+
+
+@pytest.mark.parametrize("problem", [BrokenPipeError(), ConnectionResetError()])
+def test_a_pipe_that_breaks_is_no_error_while_an_answer_may_be_there(problem):
+    class Broken:
+        sock = None
+
+        def request(self):
+            raise problem
+
+    class Connection(_Patient, Broken):
+        pass
+
+    with pytest.raises(type(problem)):
+        Connection().request()
+    connection = Connection()
+    connection.sock = "open"
+    assert connection.request() is None
+
+
+def test_bytes_that_are_no_text_are_shown_all_the_same():
+    assert Answer(500, {}, b"caf\xe9").text == "caf\ufffd" and Answer(500, {}, b"\xff").json() is None

@@ -13,8 +13,8 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils import _addres
 GB = 1000 ** 3
 MEMINFO = "MemTotal:       31250000 kB\nMemFree:        100 kB\nSwapTotal:       1953125 kB\n"  # 32 GB, 2 GB
 MOUNTS_V1 = ("30 24 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n"
-             "36 30 0:32 {top} {place} rw,nosuid shared:14 - cgroup cgroup rw,memory\n"
-             "37 30 0:33 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n")
+             "37 30 0:33 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n"
+             "36 30 0:32 {top} {place} rw,nosuid shared:14 - cgroup cgroup rw,memory\n")
 MOUNTS_V2 = "35 24 0:30 {top} {place} rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
 
 
@@ -24,7 +24,7 @@ def no_smi(arguments):
 
 def smi(out, code=0):
     def run(arguments):
-        assert arguments[0] == "nvidia-smi"
+        assert arguments == ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         return code, out, ""
     return run
 
@@ -127,16 +127,16 @@ def test_limits_of_control_groups_of_version_1(proc, cgroup, top, files, ram, sw
 
 def test_nvidia_says_what_it_has(proc):
     proc.process(42)
-    proc.pci(_machine.NVIDIA)
+    proc.pci("0x10de")
     found = proc.memory(smi("24564\n24564\n"))
     assert found.vram == 2 * 24564 * 1024 ** 2 and found.fast == found.vram
     assert str(found).endswith("51.5 GB of video memory")
 
 
-@pytest.mark.parametrize("run", [no_smi, smi("", 9), smi("[N/A]\n"), smi("No devices were found\n", 0)])
+@pytest.mark.parametrize("run", [no_smi, smi("", 9), smi("\n"), smi("[N/A]\n"), smi("No devices were found\n", 0)])
 def test_an_nvidia_gpu_that_says_nothing_makes_the_sum_unknown(proc, run):
     proc.process(42)
-    proc.pci(_machine.NVIDIA)
+    proc.pci("0x10de")
     found = proc.memory(run)
     assert (found.vram, found.total, found.fast) == (None, None, None)
 
@@ -152,6 +152,52 @@ def test_amd_and_intel_cards_are_in_sysfs(proc):
     proc.card(0, "device/mem_info_vram_total", 16 * GB)
     proc.card(1, "lmem_total_bytes", 8 * GB)
     assert proc.memory().vram == 24 * GB
+
+
+def test_cards_of_all_makers_count_together(proc):
+    proc.process(42)
+    proc.card(0, "device/mem_info_vram_total", 16 * GB)
+    proc.card(1, "device/mem_info_vram_total", "unknown")
+    found = proc.memory(smi("24564\n\n 24564 \n"))
+    assert (found.vram, found.gpus) == (16 * GB + 2 * 24564 * 1024 ** 2, 3)
+    assert (found.total, found.fast) == (found.ram + found.swap + found.vram, found.vram)
+    assert (proc.memory(smi("24564\n", 9)).vram, proc.memory().gpus) == (16 * GB, 1), "without an NVIDIA GPU its program need not work"
+    proc.pci(_machine.NVIDIA, "0x030200")  # without a screen
+    assert (proc.memory(smi("24564\n", 9)).vram, proc.memory(smi("24564\nx\n")).gpus) == (None, None)
+
+
+def test_a_limit_is_told_as_one_and_swap_that_is_not_there_not_at_all(tmp_path):
+    proc = Proc(tmp_path, "MemTotal:       31250000 kB\n")
+    proc.process(42, cgroup="0::/x\n")
+    proc.mounts(MOUNTS_V2)
+    proc.limit("x", memory_max=8 * GB, memory_swap_max=GB)
+    assert str(proc.memory()) == "8.0 GB of memory, the limit of its container or service, no GPU that says how much it has" and proc.memory().swap == 0
+
+
+def test_limits_that_no_mount_shows_are_none(proc):
+    proc.process(42, cgroup="0::/x\n4:memory:/y\n")
+    assert not proc.memory().limited
+    (proc.groups.parent / "proc" / "self").mkdir()
+    (proc.groups.parent / "proc" / "self" / "mountinfo").write_bytes(b"22 1 8:1 / /srv/\xe9 rw - ext4 /dev/sda1 rw\n")
+    assert not proc.memory().limited
+
+
+def test_the_narrowest_of_all_limits_counts(proc):
+    proc.process(42, cgroup="0::/a/b\n5:cpu,memory:/c\n3:cpu:/d\n")
+    proc.mounts(MOUNTS_V1 + MOUNTS_V2)
+    proc.limit("a", memory_max=8 * GB, memory_swap_max=GB)
+    proc.limit("a/b", memory_max=9 * GB, memory_swap_max="max")
+    assert (proc.memory().ram, proc.memory().swap) == (8 * GB, GB)
+    proc.limit("c", memory_limit_in_bytes=7 * GB, memory_memsw_limit_in_bytes=7 * GB)
+    proc.limit("d", memory_limit_in_bytes=GB)
+    assert (proc.memory().ram, proc.memory().swap) == (7 * GB, 0)
+
+
+@pytest.mark.parametrize("url, port", [("http://localhost", 80), ("https://localhost", 443), ("http://127.0.0.1:11435/x", 11435), ("https://[::1]:8443", 8443),
+                                       ("http://192.0.2.10", None)])
+def test_the_port_of_an_address_is_looked_for_on_this_machine_only(proc, monkeypatch, url, port):
+    monkeypatch.setattr(_machine, "server", lambda port, root: (port, root))
+    assert _machine.at(url, proc.root) == (port and (port, proc.root))
 
 
 def test_which_process_is_a_server(proc):
@@ -214,7 +260,9 @@ def test_the_limits_below_a_gpu_that_says_nothing(proc):
 
 @pytest.mark.parametrize("environ, path", [
     ("OLLAMA_MODELS=/big/models\0HOME=/root\0", "/big/models"), ("HOME=/usr/share/ollama\0", "/usr/share/ollama/.ollama/models"),
-    ("OLLAMA_MODELS=models\0", ""), ("", ""), (None, ""),
+    ("OLLAMA_MODELS=models\0", ""), ("", ""), (None, ""), ("OLLAMA_MODELS= '/big/models' \0", "/big/models"),
+    ("OLLAMA_MODELS=\"\"\0HOME=/h\0", "/h/.ollama/models"),
+    ("A=1\0", ""),
 ])
 def test_where_its_models_are(proc, environ, path):
     proc.process(42, environ=environ)

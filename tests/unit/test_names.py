@@ -8,10 +8,11 @@ import string
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName, other_tags, same, suggest
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName, is_hugging_face, other_tags, same, suggest
 from hypothesis import given
 from hypothesis import strategies as st
 
+LONGEST = "%s/%s/%s:%s" % ("h" * 350, "n" * 80, "m" * 80, "t" * 80)
 FIRST = string.ascii_letters + string.digits + "_"
 
 
@@ -41,6 +42,11 @@ library = st.builds(lambda m, t: ModelName("registry.ollama.ai", "library", m, t
     ("x:local", "registry.ollama.ai/library/x:latest", "x:latest"),
     ("gpt-oss:20b:cloud", "registry.ollama.ai/library/gpt-oss:20b-cloud", "gpt-oss:20b-cloud"),
     ("gpt-oss:cloud", "registry.ollama.ai/library/gpt-oss:cloud", "gpt-oss:cloud"),
+    ("gpt-oss:20b:CLOUD", "registry.ollama.ai/library/gpt-oss:20b-cloud", "gpt-oss:20b-cloud"),
+    ("localhost:5000/ns/x:cloud", "localhost:5000/ns/x:cloud", "localhost:5000/ns/x:cloud"), ("x:v1:LOCAL", "registry.ollama.ai/library/x:v1", "x:v1"),
+    ("HTTPS://hf.co/user/repo:Q4", "hf.co/user/repo:Q4", "hf.co/user/repo:Q4"),
+    ("localhost:5000/ns/x", "localhost:5000/ns/x:latest", "localhost:5000/ns/x:latest"),
+    (LONGEST, LONGEST, LONGEST),
 ])
 def test_a_name_and_its_normal_form(text, full, short):
     name = ModelName.parse(text)
@@ -67,7 +73,9 @@ def test_a_name_and_its_normal_form(text, full, short):
     ("modèle", "may hold only"),
     ("x\n:y", "a blank inside"),
     ("m" * 81, "longer than 80"),
-    ("x:" + "t" * 81, "longer than 80"),
+    ("x:" + "t" * 81, "its tag is longer than 80 characters"), ("%s/x" % ("n" * 81), "its namespace is longer than 80"),
+    ("%s/n/x" % ("h" * 351), "its host is longer than 350"), ("m" * 81, "'%s...' is no model name: its model is longer" % ("m" * 60)),
+    ("x:a b", "a blank inside"), ("x:-v", "its tag '-v' begins with '-'"), ("x:a/b", "its namespace 'x:a' may hold only letters, digits, _ -"),
     (7, "a name is text"),
     (None, "a name is text"),
 ])
@@ -142,3 +150,34 @@ def test_other_tags_are_those_of_the_same_model(name, tag):
 
 def test_a_name_is_never_its_own_suggestion():
     assert suggest("Tiny:latest", ("tiny", "tiny:latest")) == ""
+
+
+@pytest.mark.parametrize("text", ["https://me:s3cret@registry.example/ns/x", "http://me:s3cret@registry.example/ns/x", "https://s3cret@h/ns/x@sha256:1"])
+def test_a_password_in_a_name_is_refused_and_not_shown(text):
+    with pytest.raises(LocalModelsError, match="://[*]{3}@.*is no model name: it carries a user or a password. Leave them out") as caught:
+        ModelName.parse(text)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text, mend", [
+    ("hf.co/repo", "To name another registry write all three parts: hf.co/<namespace>/repo"), ("a/b/c/d", "Write host/namespace/model:tag"),
+    ("http://h/n/x", "Leave it out; for a registry without TLS set insecure: true"),
+    ("@", "To pin a model write a map: {name: model:tag, digest: \"64 hex digits\"}"),
+    ("x@sha256", "To pin a model write a map: {name: x, digest: \"sha256\"}")])
+def test_what_to_write_in_place_of_what_is_no_name(text, mend):
+    with pytest.raises(LocalModelsError) as caught:
+        ModelName.parse(text)
+    assert caught.value.mend == mend
+
+
+def test_both_hosts_of_hugging_face_are_known_in_any_case():
+    assert [is_hugging_face(ModelName.parse(text)) for text in ("HF.co/u/r", "huggingface.co/u/r", "hf.com/u/r", "hf/co")] == [True, True, False, False]
+
+
+def test_a_name_is_equal_to_names_only():
+    name = ModelName.parse("Tiny")
+    assert name != "registry.ollama.ai/library/tiny:latest" and repr(name) == "ModelName('registry.ollama.ai/library/Tiny:latest')"
+
+
+def test_what_is_at_hand_is_suggested_before_what_everybody_knows_and_as_it_is_spelt():
+    assert suggest("qwen2.5:05b", ["QWEN2.5:5b"]) == "QWEN2.5:5b" and suggest(" Tinny ", ["Tiny:latest"]) == "Tiny:latest"

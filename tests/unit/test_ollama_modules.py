@@ -326,3 +326,18 @@ def test_a_proxy_that_stays_busy_is_an_error_after_three_questions():
         with pytest.raises(Refused, match="answered 503"):
             Ollama(Client(server.url, "Ollama"), lambda seconds: None).found()
         assert server.paths() == ["GET /api/tags"] * 3
+
+
+def test_facts_are_given_in_check_mode_too(capsys):
+    answers = {("GET", "/api/tags"): tags("a:latest"), ("GET", "/api/ps"): (200, {"models": []}), ("GET", "/api/version"): (200, {"version": "0.32.15"})}
+    with serving(answers) as server:
+        result = call(ollama_info, capsys, check=True, url=server.url, details=False)
+    assert result["version"] == "0.32.15" and result["changed"] is False and "skipped" not in result
+
+
+@pytest.mark.parametrize("module, models", [(ollama_info, None), (ollama_models, ["x"])])
+@pytest.mark.parametrize("url", ["http://me:s3/cret@h:1", "http://me:s3/cret@[h", "me:s3/cret@h:1"])
+def test_an_address_that_is_none_is_told_without_its_password(capsys, module, models, url):
+    result = call(module, capsys, url=url, models=models)
+    assert result["failed"] and "is no address of Ollama" in result["msg"] and "cret" not in json.dumps(result)
+    assert result["invocation"]["module_args"]["url"]

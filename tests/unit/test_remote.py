@@ -162,6 +162,7 @@ def test_no_error_repeats_what_is_secret(call_it):
 
 @pytest.mark.parametrize("url, secret", [
     ("http://h:1", set()), ("https://ops:p%40ss@h", {"p%40ss", "p@ss"}), ("https://token@h", {"token"}), ("http://[::1", set()), ("https://me:@h", {"me"}),
+    ("https://me:p/w#x@h", {"p/w#x"}), ("me:pw@h", {"pw"}),
 ])
 def test_what_is_secret_in_an_address(url, secret):
     assert _ollama_options.in_url(url) == secret
