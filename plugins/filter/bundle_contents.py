@@ -28,7 +28,7 @@ def bundle_contents(hosts, hostvars):
         else:
             image = str(variables.get("ollama_docker_image", IMAGE % version))
             _add(contents["images"], [image])
-            _add(contents["server_versions"], [promised for promised in [promised_version(image)] if promised])
+            _add(contents["server_versions"], filter(None, [promised_version(image)]))
         _add(contents["models"], variables.get("local_models") or [])
     return contents
 

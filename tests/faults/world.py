@@ -230,8 +230,9 @@ class World:
             time.sleep(0.1)
         if self._busy():
             wrong.append("%d s after it Ollama still pulls: %s" % (CANCELLED_WITHIN, self._busy()))
+        lacked = self._missing(models)
         self._heal()
-        for dummy in range(2):  # on a busy machine Ollama may have begun a layer before it noticed; if it goes on it is there in the end, or asks again
+        for dummy in range(2):  # on a busy machine Ollama may have begun a layer before it noticed; if it goes on a model is whole then, or it asks again
             self.registry_requests()
             time.sleep(QUIET)
             asked = [one["path"] for one in self.registry_requests()] + self._busy()
@@ -239,7 +240,11 @@ class World:
                 break
         else:
             wrong.append("nobody waits for it, and Ollama goes on with the pull: %s" % asked)
-        if not any(self._missing(models).values()):
+        lacks = self._missing(models)
+        whole = [name for name in lacks if lacked[name] and not lacks[name]]
+        if whole:
+            wrong.append("nobody waited for it, and Ollama went on until it had %s" % ", ".join(whole))
+        if not any(lacks.values()):
             wrong.append("the pull had ended before it could be cancelled")
         return wrong
 

@@ -23,7 +23,7 @@ FOLDER = CHECKOUT / "extensions" / "molecule"
 LAB = CHECKOUT / "tests" / "lab" / "lab.py"
 STEPS = ("side_effect ../shared/fresh.yml", "check_fresh.yml", "converge", "verify", "idempotence",
          "side_effect ../shared/check_converged.yml", "side_effect ../shared/report.yml")
-LANES = 3  # scenarios wait more than they work: with two of them a third of two cores is idle
+LANES = 3  # scenarios wait more than they work: with two of them up to a third of two cores is idle
 LONGEST = ("fastgpt_paths", "ollama_models", "airgapped", "fastgpt_compose", "one_api", "other_paths")  # 15 to 5 minutes
 LOG_SHOWN = 20_000  # characters of the end of the log of a scenario that failed
 
