@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pathlib
 import sys
@@ -12,6 +13,8 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from stages import common
+
+gc.set_threshold(50_000)  # thousands of collected tests are no garbage: looking through them again and again takes a twentieth of the time
 
 # A busy machine is no failure: how long an example takes proves nothing.
 settings.register_profile("many", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -7,9 +7,9 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 
-import yaml
 from ansible.module_utils import basic
 from ansible.module_utils.common import warnings
+from ansible.module_utils.common.yaml import yaml_load
 
 
 def forget_warnings():
@@ -48,7 +48,7 @@ except ImportError:
 
 def untold(module, result):
     """Keys (sorted list of str) of a module's result, and of the maps in its lists, that its RETURN does not tell."""
-    told = yaml.safe_load(module.RETURN)
+    told = yaml_load(module.RETURN)
     found = [key for key in result if key not in told and key not in ("changed", "diff", "failed", "invocation", "msg", "warnings", "exception")]
     for key, entry in told.items():
         if "contains" in entry and isinstance(result.get(key), list):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.localmodels.fastgpt.plugins.filter import bundle_contents as module
 
-DEFAULTS = yaml.safe_load((pathlib.Path(module.__file__).parents[2] / "roles/ollama/defaults/main.yml").read_text())
+DEFAULTS = yaml_load((pathlib.Path(module.__file__).parents[2] / "roles/ollama/defaults/main.yml").read_text())
 
 
 def test_the_defaults_are_those_of_the_role():

@@ -40,7 +40,7 @@ def true_to_its_word(folder):
 
 # Renames of the second export: two layers, the manifest, sha256sum.txt, the archive, the image, the index; then what is old is removed.
 @pytest.mark.parametrize("call_of", ["replace", "unlink"])
-@pytest.mark.parametrize("moment", range(8))
+@pytest.mark.parametrize("moment", [pytest.param(moment, marks=[] if moment in (1, 5) else pytest.mark.thorough) for moment in range(8)])
 def test_killed_at_any_moment_then_run_again(registry, tmp_path, monkeypatch, moment, call_of):
     docker = Docker()
     wanted = [dict(registry.name("tiny"), state="latest"), registry.name("other")]

@@ -9,7 +9,7 @@ import os
 import pathlib
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose, _compose_paths, _outline, _project
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
@@ -48,7 +48,7 @@ def found(config, running=(), text="", **more):
 
 
 def document(decided):
-    return yaml.safe_load(decided["plan"]["text"] or "{}")
+    return yaml_load(decided["plan"]["text"] or "{}")
 
 
 @pytest.mark.parametrize("name", WITH_GATEWAY)

@@ -9,7 +9,7 @@ import json
 import os
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose, _compose_wait
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site
@@ -91,7 +91,7 @@ class Engine:
             path = os.path.join(self.folder, name)
             if os.path.exists(path):
                 with open(path, encoding="utf-8") as text:
-                    added = yaml.safe_load(text)
+                    added = yaml_load(text)
                 for service, spec in added.get("services", {}).items():
                     found["services"][service].setdefault("networks", {}).update(spec.get("networks", {}))
                 found["networks"].update(added.get("networks", {}))

@@ -10,12 +10,12 @@ import pathlib
 import re
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMESPACE = "localmodels.fastgpt."
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py"))
-RUNTIME = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text())
+RUNTIME = yaml_load((ROOT / "meta" / "runtime.yml").read_text())
 GROUPS = RUNTIME["action_groups"]
 # They make a server or a bundle instead of talking to one, and are told nothing of its address; see meta/runtime.yml.
 MAKERS = {"ollama_container", "ollama_release", "ollama_service", "ollama_bundle_export", "one_api_container"}
@@ -27,13 +27,13 @@ def module(name):
 
 @functools.lru_cache(maxsize=None)
 def documentation(name):
-    return yaml.safe_load(module(name).DOCUMENTATION)
+    return yaml_load(module(name).DOCUMENTATION)
 
 
 @functools.lru_cache(maxsize=None)
 def fragment(name):
     found = importlib.import_module("ansible_collections.localmodels.fastgpt.plugins.doc_fragments." + name)
-    return yaml.safe_load(found.ModuleDocFragment.DOCUMENTATION)["options"]
+    return yaml_load(found.ModuleDocFragment.DOCUMENTATION)["options"]
 
 
 def options(name):
@@ -59,7 +59,7 @@ def unknown(given, known, where=""):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_are_tasks_with_options_that_exist(name):
-    tasks = yaml.safe_load(module(name).EXAMPLES)
+    tasks = yaml_load(module(name).EXAMPLES)
     calls = [task for task in tasks if NAMESPACE + name in task]
     assert calls
     for task in tasks:
@@ -79,7 +79,7 @@ def test_an_unknown_option_is_seen():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_says_what_it_returns_and_how_it_behaves(name):
-    doc, returned = documentation(name), yaml.safe_load(module(name).RETURN)
+    doc, returned = documentation(name), yaml_load(module(name).RETURN)
     assert {"check_mode", "diff_mode"} <= set(doc["attributes"]) and doc["version_added"] == "0.1.0"
     for key, value in returned.items():
         assert value["description"] and value["returned"] and value["type"], key
@@ -116,9 +116,9 @@ def test_nothing_that_is_shipped_knows_of_the_lab():
 
 def test_the_pipeline_of_docs_gitops_uses_what_role_and_files_have():
     text = (ROOT / "docs" / "gitops.md").read_text()
-    (play,) = yaml.safe_load(re.search(r"(?s)```yaml\n(.*?)```", text).group(1))
+    (play,) = yaml_load(re.search(r"(?s)```yaml\n(.*?)```", text).group(1))
     (role,) = play["roles"]
-    known = yaml.safe_load((ROOT / "roles" / "fastgpt_compose" / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    known = yaml_load((ROOT / "roles" / "fastgpt_compose" / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
     assert role["role"] == NAMESPACE + "fastgpt_compose" and role["vars"]["fastgpt_compose_apply"] is False
     named = set(role["vars"]) | set(re.findall(r"fastgpt_compose_\w+", text))
     assert sorted(named - set(known)) == []
@@ -149,13 +149,13 @@ def test_docs_airgapped_tells_the_variables_of_playbook_bundle_with_their_defaul
     assert {name: default.strip("`").replace("'", "") for name, default in rows.items()} == {
         name: default.replace("'", "") for name, default in used.items()}
     roles = (ROOT / "roles").glob("ollama*/defaults/main.yml")
-    known = {name for path in roles for name in yaml.safe_load(path.read_text())}
+    known = {name for path in roles for name in yaml_load(path.read_text())}
     assert set(re.findall(r"\bollama_(?:models_)?bundle_?\w*", text)) - known - set(used) - {"ollama_bundle_import"} == set()
 
 
 def test_plays_and_inventories_of_docs_airgapped_are_yaml_with_options_that_exist():
     blocks = re.findall(r"(?s)```yaml\n(.*?)```", (ROOT / "docs" / "airgapped.md").read_text())
-    inventory, play = [yaml.safe_load(block) for block in blocks]
+    inventory, play = [yaml_load(block) for block in blocks]
     assert set(inventory["all"]["vars"]) == {"ollama_bundle_images"}
     ((task,),) = [one["tasks"] for one in play]
     assert unknown(task[NAMESPACE + "ollama_bundle_import"], options("ollama_bundle_import")) == []

@@ -7,7 +7,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.localmodels.fastgpt.plugins.action import fastgpt_compose as action_plugin
 from test_compose import DOCKER, found, task
 from test_project import LIST_STYLE, load
@@ -50,7 +50,7 @@ def test_a_plan_is_made_of_what_the_host_said_and_sent_there(check):
     result = action.run(task_vars={"inventory_hostname": "box"})
     assert result["changed"] and result["service"] == "aiproxy" and len(action.plans) == (0 if check else 1)
     for plan in action.plans:
-        assert yaml.safe_load(plan["text"])["networks"] == {"ollama": {"name": "ollama", "external": True}}
+        assert yaml_load(plan["text"])["networks"] == {"ollama": {"name": "ollama", "external": True}}
 
 
 def test_what_the_host_takes_back_is_no_result_of_the_decision():

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import (
     _fastgpt_model,
     _load_causes,
@@ -23,7 +23,7 @@ from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serv
 from ansible_collections.localmodels.fastgpt.tests.unit.test_capacity import BOTH, CHAT, EMBED, host, judged
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[1] / "fixtures" / "field-failures.yml"
-FAILURES = {one["id"]: one for one in yaml.safe_load(FIXTURES.read_text(encoding="utf-8"))["failures"] if one["layer"] in ("pull", "model")}
+FAILURES = {one["id"]: one for one in yaml_load(FIXTURES.read_text(encoding="utf-8"))["failures"] if one["layer"] in ("pull", "model")}
 
 
 def by_pull(said):

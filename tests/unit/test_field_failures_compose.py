@@ -10,7 +10,7 @@ import pathlib
 import types
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose_wait, _project
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_change import _mend_of_image
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_paths import WrongPath
@@ -19,7 +19,7 @@ from test_compose import found as read_of
 from test_compose_paths import DOCKER, HOST, ONE_API, OWN_ONE_API, project, said, want
 from test_project import LIST_STYLE, MAP_STYLE, container, load
 
-FAILURES = yaml.safe_load((pathlib.Path(__file__).parents[1] / "fixtures" / "field-failures.yml").read_text())["failures"]
+FAILURES = yaml_load((pathlib.Path(__file__).parents[1] / "fixtures" / "field-failures.yml").read_text())["failures"]
 # id: the tests without which it would come back, as module.function.
 COVERED = {
     "host-docker-internal-unknown-on-linux": ["test_field_failures_compose.test_the_name_of_the_machine_is_given_to_who_calls",

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLAN = (ROOT / "docs" / "architecture.md").read_text()
@@ -58,7 +58,7 @@ def test_each_playbook_is_named():
 
 
 def test_an_execution_environment_gets_what_the_controller_imports():
-    wanted = yaml.safe_load((ROOT / "meta" / "execution-environment.yml").read_text())["dependencies"]
+    wanted = yaml_load((ROOT / "meta" / "execution-environment.yml").read_text())["dependencies"]
     assert all((ROOT / path).read_text().strip() for path in wanted.values()) and set(wanted) == {"python", "system"}
     listed = {re.split(r"[<>=\[ ]", line)[0].lower() for line in (ROOT / wanted["python"]).read_text().splitlines() if line[:1] not in ("", "#")}
     assert listed == {"pyyaml"}
@@ -80,11 +80,11 @@ def test_managed_hosts_need_the_standard_library_only():
 
 
 def test_the_oldest_ansible_that_is_tested_is_the_one_that_is_promised():
-    promised = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text())["requires_ansible"]
+    promised = yaml_load((ROOT / "meta" / "runtime.yml").read_text())["requires_ansible"]
     tested = re.search(r"(?m)^ansible-core==(\d+\.\d+)\.\d+$", (ROOT / "tests" / "requirements-oldest.txt").read_text()).group(1)
     assert promised == f">={tested}.0"
 
 
 def test_what_galaxy_ships_includes_what_it_names():
-    ignored = yaml.safe_load((ROOT / "galaxy.yml").read_text())["build_ignore"]
+    ignored = yaml_load((ROOT / "galaxy.yml").read_text())["build_ignore"]
     assert not {"meta", "docs", "README.md", "README.zh.md", "LICENSE"} & set(ignored)

@@ -9,7 +9,7 @@ import json
 import os
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _ollama_container_apply as apply_
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker, DockerError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
@@ -38,7 +38,7 @@ def container(one, **state):
 def test_the_file_says_what_was_declared():
     one = wanted(environment={"OLLAMA_KEEP_ALIVE": "1h", "HTTPS_PROXY": "http://me:a$b@p"}, networks=["fastgpt"], gpus=True,
                  restart_policy="no", listen=parse_listen("[::1]:8080"))
-    project = yaml.safe_load(one.text)
+    project = yaml_load(one.text)
     service = project["services"]["ollama"]
     assert service["environment"] == {"OLLAMA_KEEP_ALIVE": "1h", "HTTPS_PROXY": "http://me:a$$b@p"}
     assert service["networks"] == ["ollama", "fastgpt"]
@@ -52,7 +52,7 @@ def test_the_file_says_what_was_declared():
 
 
 def test_models_in_a_folder_need_no_volume():
-    project = yaml.safe_load(wanted(volume="/data/ollama").text)
+    project = yaml_load(wanted(volume="/data/ollama").text)
     assert "volumes" not in project
     assert project["services"]["ollama"]["volumes"] == ["/data/ollama:/root/.ollama"]
 
@@ -169,7 +169,7 @@ class Engine:
     def up(self, path):
         if self.up_error:
             return 1, "", self.up_error
-        service = yaml.safe_load(open(path, encoding="utf-8"))["services"]["ollama"]
+        service = yaml_load(open(path, encoding="utf-8"))["services"]["ollama"]
         version = service["image"].rpartition(":")[2]
         status = "restarting" if version in self.dies else "running"
         self.container = {

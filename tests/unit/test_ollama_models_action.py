@@ -10,8 +10,8 @@ import re
 from types import SimpleNamespace
 
 import pytest
-import yaml
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.localmodels.fastgpt.plugins.action import ollama_bundle_export
 from ansible_collections.localmodels.fastgpt.plugins.action import ollama_models as action_plugin
 
@@ -88,7 +88,7 @@ def run(action):
 def test_what_an_action_adds_is_an_option_of_its_module(plugin):
     name = plugin.ActionModule.MODULE.rpartition(".")[2]
     module = importlib.import_module("ansible_collections.localmodels.fastgpt.plugins.modules." + name)
-    assert set(plugin.ActionModule.PLANNING) | {"progress_path"} <= set(yaml.safe_load(module.DOCUMENTATION)["options"])
+    assert set(plugin.ActionModule.PLANNING) | {"progress_path"} <= set(yaml_load(module.DOCUMENTATION)["options"])
 
 
 def test_nothing_to_do_is_one_call(shown):

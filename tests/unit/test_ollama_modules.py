@@ -8,7 +8,7 @@ import hashlib
 import json
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _look, _machine, _ollama_facts, _ollama_options
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
@@ -78,9 +78,9 @@ def test_a_pull_and_its_check(capsys, tmp_path, check):
     assert result["diff"]["before"] == "" and result["diff"]["after"] == "%s %s 100 B\n" % (name, DIGEST[:12])
     assert result["reachable"] is True and result["freed"] == {"bytes": 0, "exact": True}
     assert result.get("pulled", {}).get("bytes") == (None if check else 100), "both layers, though Ollama tells of none"
-    told = {key for key, entry in yaml.safe_load(ollama_models.RETURN).items() if not (check and key == "pulled")}
+    told = {key for key, entry in yaml_load(ollama_models.RETURN).items() if not (check and key == "pulled")}
     assert set(result) >= told, "all that is told is returned"
-    each = yaml.safe_load(ollama_models.RETURN)["models"]["contains"]
+    each = yaml_load(ollama_models.RETURN)["models"]["contains"]
     assert set(result["models"][0]) == set(each) - {"msg"}
 
 
@@ -297,7 +297,7 @@ def test_a_model_that_cannot_be_shown_is_still_listed():
 
 def test_the_documented_options_are_those_of_the_modules():
     from ansible_collections.localmodels.fastgpt.plugins.doc_fragments.ollama import ModuleDocFragment
-    documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+    documented = yaml_load(ModuleDocFragment.DOCUMENTATION)["options"]
     assert {name: (option["type"], option.get("default")) for name, option in documented.items()} == {
         name: (option["type"], option.get("default")) for name, option in _ollama_options.ARGUMENT_SPEC.items()}
 

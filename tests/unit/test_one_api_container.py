@@ -10,7 +10,7 @@ import os
 import re
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _one_api, _one_api_container_apply as apply_
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _one_api_place as place
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker
@@ -49,7 +49,7 @@ def api(**other):
 
 def test_the_file_says_what_was_declared_and_holds_no_secret():
     one = wanted(listen=read_listen("127.0.0.1:3001"), extra_hosts={"host.docker.internal": "host-gateway"}, environment={"SQL_DSN": "a$b"})
-    project = yaml.safe_load(one.text)
+    project = yaml_load(one.text)
     service = project["services"]["one-api"]
     assert service["environment"] == {"SQL_DSN": "a$$b", "TIKTOKEN_CACHE_DIR": "/tiktoken", "INITIAL_ROOT_ACCESS_TOKEN": "${ONE_API_ACCESS_TOKEN}",
                                       "INITIAL_ROOT_TOKEN": "${ONE_API_CLIENT_KEY}", "SESSION_SECRET": "${ONE_API_SESSION_SECRET}"}
@@ -62,8 +62,8 @@ def test_the_file_says_what_was_declared_and_holds_no_secret():
 
 
 def test_nothing_is_published_unless_asked():
-    assert "ports" not in yaml.safe_load(wanted().text)["services"]["one-api"]
-    assert "volumes" not in yaml.safe_load(wanted(volume="/data/one-api").text)
+    assert "ports" not in yaml_load(wanted().text)["services"]["one-api"]
+    assert "volumes" not in yaml_load(wanted(volume="/data/one-api").text)
 
 
 @pytest.mark.parametrize("other", [{"image": "x:1"}, {"environment": {"A": "1"}}, {"networks": ["x"]}, {"volume": "/d"}, {"container": "y"},
@@ -215,7 +215,7 @@ class Server:
         return 0, "", ""
 
     def up(self):
-        service = yaml.safe_load((self.folder / "compose.yml").read_text())["services"]["one-api"]
+        service = yaml_load((self.folder / "compose.yml").read_text())["services"]["one-api"]
         one = wanted(image=service["image"], project_dir=str(self.folder))
         one.mark = service["labels"]["localmodels.fastgpt.settings"]
         self.container = container(one)

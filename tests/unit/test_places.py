@@ -7,9 +7,8 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-import yaml
-
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.localmodels.fastgpt.plugins.filter.ollama_places import fastgpt_places, ollama_near_url, ollama_places
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _places
@@ -23,7 +22,7 @@ def one(**variables):
 
 
 def test_defaults_are_those_of_the_role():
-    defaults = yaml.safe_load((ROLES / "ollama" / "defaults" / "main.yml").read_text())
+    defaults = yaml_load((ROLES / "ollama" / "defaults" / "main.yml").read_text())
     assert _places.DEFAULTS == {name: str(defaults[name]) for name in _places.DEFAULTS}
 
 
@@ -87,8 +86,8 @@ def test_a_listen_address_without_port():
 
 
 def test_the_roles_options_are_its_defaults():
-    defaults = yaml.safe_load((ROLES / "fastgpt_compose" / "defaults" / "main.yml").read_text())
-    spec = yaml.safe_load((ROLES / "fastgpt_compose" / "meta" / "argument_specs.yml").read_text())
+    defaults = yaml_load((ROLES / "fastgpt_compose" / "defaults" / "main.yml").read_text())
+    spec = yaml_load((ROLES / "fastgpt_compose" / "meta" / "argument_specs.yml").read_text())
     options = spec["argument_specs"]["main"]["options"]
     assert {name: option.get("default") for name, option in options.items()} == defaults
     items = options["fastgpt_compose_ollama"]["options"]

@@ -8,11 +8,10 @@ import json
 
 import pytest
 
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.localmodels.fastgpt.plugins.doc_fragments.project import ModuleDocFragment
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _project_options as options
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-
-import yaml
 
 from test_docker import Fake
 from test_project import LIST_STYLE, container, load
@@ -36,7 +35,7 @@ UP = [container("fastgpt", ports={"3000/tcp": [{"HostIp": "0.0.0.0", "HostPort":
 
 
 def test_documented_options_are_the_options():
-    documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+    documented = yaml_load(ModuleDocFragment.DOCUMENTATION)["options"]
     assert {name: (item["type"], item.get("default")) for name, item in documented.items()} == {
         name: (item["type"], item.get("default")) for name, item in options.ARGUMENT_SPEC.items()}
 

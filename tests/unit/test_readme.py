@@ -9,7 +9,7 @@ import re
 import xml.etree.ElementTree
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.localmodels.fastgpt.tests.lab.demo import recording
 
@@ -54,7 +54,7 @@ def test_each_link_leads_to_a_file(name):
 def test_the_first_screen_has_the_two_commands_and_a_first_inventory(name):
     first = "\n".join(text(name).splitlines()[:40])
     assert "$ make demo" in first and "$ make test" in first
-    inventory = yaml.safe_load(re.search(r"```yaml\n(.*?)```", first, re.S).group(1))
+    inventory = yaml_load(re.search(r"```yaml\n(.*?)```", first, re.S).group(1))
     (host,) = inventory["all"]["hosts"].values()
     assert set(host) == {"fastgpt_project_dir", "local_models"}
 

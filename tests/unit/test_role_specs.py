@@ -8,7 +8,7 @@ import pathlib
 import re
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 NAMES = sorted(path.name for path in ROLES.iterdir())
@@ -17,7 +17,7 @@ SHARED = {"local_models"}  # the one list that people type; it has no default
 
 
 def load(role, path):
-    return yaml.safe_load((ROLES / role / path).read_text())
+    return yaml_load((ROLES / role / path).read_text())
 
 
 def options(role):

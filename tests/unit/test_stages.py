@@ -11,12 +11,12 @@ import threading
 
 import pytest
 import run
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.localmodels.fastgpt.tests.stages import common, scenarios
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "extensions" / "molecule"
-SHARED = yaml.safe_load((FOLDER / "config.yml").read_text())["scenario"]["test_sequence"]
+SHARED = yaml_load((FOLDER / "config.yml").read_text())["scenario"]["test_sequence"]
 
 
 def test_every_folder_but_the_one_that_makes_the_lab_is_a_scenario():
@@ -52,7 +52,7 @@ def test_a_side_effect_without_its_file_is_not_what_it_seems(tmp_path):
 
 @pytest.mark.parametrize("name", scenarios.known())
 def test_all_of_a_scenario_runs(name):
-    own = yaml.safe_load((FOLDER / name / "molecule.yml").read_text()).get("scenario", {})
+    own = yaml_load((FOLDER / name / "molecule.yml").read_text()).get("scenario", {})
     assert scenarios.idle(FOLDER / name, own.get("test_sequence", SHARED)) == []
 
 
