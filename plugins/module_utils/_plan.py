@@ -300,19 +300,23 @@ def apply(found, actions):
     return list(held.values())
 
 
-def diff(before, after, declared, url):
+def diff(before, after, declared, url, freed_exact=True):
     """Ansible's diff dictionary of models, one line a model, and one a difference of a model that is made anew.
 
-    before, after: lists of Found. declared: list of Action, or of Wanted where nothing is made and nothing concerns memory.
+    before, after: lists of Found. declared: list of Action, or of Wanted where nothing is made and nothing concerns memory. freed_exact: whether
+    the bytes that go with what nobody declared are exact, and not the most that can get free.
     """
     by_key = {one.name.key: one for one in declared}
     header = "models at %s" % url
-    return {"before": _lines(before, by_key, 1), "after": _lines(after, by_key, 2),
+    kept = {one.name.key for one in after}
+    frees = {one.name.key: "frees %s%s" % ("" if freed_exact else "at most ", size_text(one.size))
+             for one in declared if getattr(one, "verb", "") == "prune" and one.name.key not in kept}
+    return {"before": _lines(before, by_key, 1, frees), "after": _lines(after, by_key, 2),
             "before_header": header, "after_header": header}
 
 
-def _lines(found, declared, side):
-    """side: 1 before, 2 after."""
+def _lines(found, declared, side, remarks=()):
+    """side: 1 before, 2 after. remarks: {ModelName.key: str} for the ends of lines."""
     lines = []
     for one in sorted(found, key=lambda one: one.name.key):
         if one.name.key not in declared:
@@ -321,6 +325,7 @@ def _lines(found, declared, side):
         words = [one.name.short, one.digest[:12], size_text(one.size) if one.size else ""]
         if memory:
             words.append("loaded" if (memory == "load") == (side == 2) else "")
+        words += [remarks[one.name.key]] if one.name.key in remarks else []
         lines.append(" ".join(word for word in words if word))
         lines += ["%s %s: %s" % (one.name.short, difference[0], _recipe.as_text(difference[side])) for difference in differs or ()]
     return "".join(line + "\n" for line in lines)

@@ -7,7 +7,6 @@ collection."""
 from __future__ import annotations
 
 import copy
-from urllib.parse import urlsplit
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import (
     _capacity,
@@ -89,11 +88,10 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
     prepared.differences.update(_made.differences(ollama, prepared.found, made, notes))
     prepared.decide()
     prepared.warnings += _mixups.told(wanted, prepared.found)
-    host = urlsplit(ollama.client.base_url).hostname
     store = _store.Store(store_path) if store_path else None
     to_ask = _plan.to_ask_for(prepared.found, wanted)
     if (to_ask or exclusive or prepared.to_make) and not store:
-        store = _store.find(host, prepared.found) or _store.of_process(ollama.client.base_url, prepared.found)
+        store = _store.of_server(ollama.client.base_url, prepared.found)
     prepared.store = store
     version = ollama.version() if prepared.reachable and (prepared.to_make or (to_ask and not offline)) else ""
     problems = {}

@@ -13,6 +13,7 @@ import glob
 import json
 import os
 import shutil
+from urllib.parse import urlsplit
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _address, _machine
 
@@ -101,6 +102,16 @@ def _is_json(path):
             return isinstance(json.loads(file.read().decode("utf-8")), dict)
     except ValueError:
         return False
+
+
+def of_server(url, found):
+    """The Store of the server at `url` (str), which holds `found` (list of _plan.Found), or None.
+
+    A usual place that knows all of its models is its own. Where it holds none any place would do, such as that of a login user, so there its
+    process is asked first.
+    """
+    host = urlsplit(url).hostname
+    return (find(host, found) or of_process(url, found)) if found else (of_process(url, found) or find(host, found))
 
 
 def find(url_host, found, places=USUAL_PLACES):

@@ -39,7 +39,9 @@ attributes:
         no models, and warns.
       - For V(latest) of a model whose registry cannot be asked from this host, check mode reports the action V(ask) and no change.
   diff_mode:
-    description: Shows the models before and after, one line a model, and what differs of a model that is made from another one or from files.
+    description: >-
+      Shows the models before and after, one line a model, what differs of a model that is made from another one or from files, and what the deletion
+      of each one that is not declared frees.
     support: full
   async:
     description: Supports being used with the C(async) keyword. No progress is shown then.
@@ -392,7 +394,7 @@ def fill(module, results, prepared, outcomes, found):
     pruned = [outcome.action for outcome in outcomes if outcome.action.verb == "prune" and outcome.done]
     results["freed"] = {"bytes": sum(action.size for action in pruned), "exact": prepared.freed_exact}
     if module._diff:
-        results["diff"] = _plan.diff(prepared.found, found, prepared.actions, scrub(module.params["url"]))
+        results["diff"] = _plan.diff(prepared.found, found, prepared.actions, scrub(module.params["url"]), prepared.freed_exact)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,20 @@ def test_without_the_store_the_most_that_can_get_free_is_told():
     assert [(one.shown, one.size, one.sentence()) for one in prunes] == [("a:latest", 1001, "Delete a:latest, which is not declared (1.0 kB)")]
 
 
+def test_a_diff_names_what_goes_and_what_that_frees():
+    held = {"a": {"l1", "l4"}, "b": {"l1"}, "house-1": {"l1"}}
+    found, wanted = found_of(held), read_wanted(["house-1"])
+    actions = _plan.plan(found, wanted) + _prune.undeclared(found, wanted, [])
+    exact = _prune.count_freed(actions, found, reader(held))
+    shown = _plan.diff(found, _plan.apply(found, actions), actions, "x", exact)
+    assert shown["before"].splitlines() == ["a:latest 111111111111 1.0 kB frees 1.0 kB", "b:latest 111111111111 1 B frees 0 B",
+                                            "house-1:latest 111111111111 1 B"]
+    assert shown["after"] == "house-1:latest 111111111111 1 B\n"
+    exact = _prune.count_freed(actions, found, lambda name: None)
+    assert "frees at most " in _plan.diff(found, _plan.apply(found, actions), actions, "x", exact)["before"]
+    assert "frees" not in str(_plan.diff(found, found, actions, "x")), "what could not be deleted stays"
+
+
 def test_bytes_that_a_declared_deletion_frees_are_not_counted_again():
     held = {"a": {"l1", "l4"}, "b": {"l1"}, "house-1": {"l3"}}
     found, wanted = found_of(held), read_wanted([{"name": "a", "state": "absent"}, "house-1"])

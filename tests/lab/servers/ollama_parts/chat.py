@@ -74,6 +74,8 @@ class Chat:
     def _load(self, model, asked, keep_alive):
         if self.server.faults.get("no_llama_server"):
             raise go.Refusal(500, NO_SERVER % ", ".join(helper_paths("llama-server")))
+        if self.server.faults.get("load_error"):
+            raise go.Refusal(500, self.server.faults["load_error"])
         return self.server.loaded.load(model, asked.get("options"), keep_alive)
 
     def _reply(self, asked, model, keep_alive, text):

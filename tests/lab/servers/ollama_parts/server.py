@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import ipaddress
 import json
 import os
@@ -37,7 +38,7 @@ class Server:
         self.modern = tuple(int(part) for part in re.findall(r"\d+", version)[:2]) >= (0, 34)  # in creating 0.34.1 and later
         self.store = Store(settings.models)
         self.loaded = Loaded(settings.keep_alive, settings.context_length)
-        self.faults = {}
+        self.faults, self.asked = {}, collections.deque(maxlen=1000)
         self.puller = Puller(self.store, version, settings.no_prune, self.faults)
         chat = Chat(self)
         self.routes = {
@@ -63,10 +64,13 @@ class Server:
             "/v1/completions": {"POST": chat.v1_completions},
             "/v1/embeddings": {"POST": chat.v1_embeddings},
             "/_lab/faults": {"GET": self.get_faults, "PUT": self.put_faults},
+            "/_lab/requests": {"GET": self.get_requests, "DELETE": self.forget_requests},
         }
 
     async def handle(self, request):
         """Every request: origin, host, path, method, then its handler."""
+        if not request.path.startswith("/_lab/"):
+            self.asked.append("%s %s" % (request.method, request.path))
         headers = {}
         origin = request.headers.get("Origin")
         if origin:
@@ -271,10 +275,18 @@ class Server:
 
     async def put_faults(self, request):
         """Switches of the lab: no_llama_server (the native programs are missing), disk_full (bytes a blob may have), no_dns,
-        cut_upload (bytes after which the next upload breaks)."""
+        cut_upload (bytes after which the next upload breaks), load_error (what is said in place of loading a model)."""
         self.faults.clear()
         self.faults.update(await request.json())
         return as_json(request, self.faults)
+
+    async def get_requests(self, request):
+        """What was asked of this server, such as "GET /api/tags", the last of it last."""
+        return as_json(request, list(self.asked))
+
+    async def forget_requests(self, request):
+        self.asked.clear()
+        return empty(request, 200)
 
 
 def _gone(request):
