@@ -68,6 +68,10 @@ def test_another_pin_is_refused_before_anything_changes(lab, run):
 
 def test_latest_is_seen_without_pulling_and_pulled_once(lab, run):
     assert not run(lab.tiny(state="latest"))["changed"]
+    written = send(lab.world.registry.url, "GET", "/v2/library/tiny/manifests/latest", {}, None)["body"]
+    lab.world.faults({"path": "/v2/library/tiny/manifests/*", "status": 200, "body": dict(written, annotations={"written": "another day"})})
+    assert run(lab.tiny(state="latest"), check=True)["actions"] == [], "the same config and layers, however the manifest is written"
+    lab.world.faults()
     lab.world.publish("tiny:latest", list(lab.world.blobs.values())[1])
     lab.world.requests()
     seen = run(lab.tiny(state="latest"), check=True)
@@ -77,7 +81,7 @@ def test_latest_is_seen_without_pulling_and_pulled_once(lab, run):
     assert lab.world.requests() == []
     pulled = run(lab.tiny(state="latest"))
     assert pulled["models"][0]["digest_after"] == seen["models"][0]["digest_after"]
-    assert not run(lab.tiny(state="latest"), store_path="/nonexistent")["changed"], "also where manifests cannot be read"
+    assert run(lab.tiny(state="latest"), store_path="/nonexistent")["actions"] == [], "also where manifests cannot be read"
     assert "the old one can no longer be pulled" in run(lab.tiny(digest=lab.known["first"]))["msg"]
 
 
@@ -100,6 +104,18 @@ def test_what_shares_weights_is_loaded_and_unloaded_together(lab, run):
     assert not run(*models)["changed"]
     assert "both have the same weights" in run({"name": "mine", "state": "loaded"}, lab.tiny(state="unloaded"))["msg"]
     assert run({"name": "mine", "state": "unloaded"})["actions"] == ["Unloaded mine:latest"]
+
+
+def test_a_model_is_loaded_for_as_long_as_it_is_declared_to_be(lab, run, capsys):
+    def until():
+        return int(call(ollama_info, capsys, url=lab.server.url)["running"][0]["expires_at"][:4])
+
+    for_a_while = lab.tiny(state="loaded", keep_alive="10m")
+    assert run(for_a_while)["actions"] == ["Loaded %s:latest" % lab.tiny()["name"]] and until() < 2200
+    assert not run(for_a_while)["changed"]
+    assert run(lab.tiny(state="loaded"))["changed"] and until() > 2200
+    assert not run(lab.tiny(state="loaded"))["changed"]
+    run(lab.tiny(state="unloaded"))
 
 
 def test_what_the_server_and_its_machine_say(lab, run, capsys):

@@ -114,7 +114,9 @@ def test_what_was_not_deleted_is_not_freed(capsys):
     answers = {("GET", "/api/tags"): tags("x:latest", "stray:latest"), ("GET", "/api/ps"): (200, {"models": []}),
                ("DELETE", "/api/delete"): (500, {"error": "no"})}
     with serving(answers) as server:
+        asked = call(ollama_models, capsys, check=True, url=server.url, models=["x"], exclusive=True)
         result = call(ollama_models, capsys, url=server.url, models=["x"], exclusive=True)
+    assert "stray:latest %s 100 B frees at most 100 B\n" % DIGEST[:12] in asked["diff"]["before"], "its manifests cannot be read"
     assert result["failed"] and result["freed"] == {"bytes": 0, "exact": False} and result["diff"]["before"] == result["diff"]["after"]
 
 

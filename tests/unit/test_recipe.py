@@ -91,6 +91,13 @@ def test_what_is_not_declared_is_the_bases():
                                           "parameters": {"top_k": 5, "seed": 4}, "messages": []}
 
 
+def test_what_makes_the_difference_is_sent_and_what_is_left_out_or_empty_is_not():
+    own = {"system": "Be kind", "template": "{{ .Prompt }}", "parameters": {"num_ctx": 512}, "license": ["MIT", "Of the house"],
+           "messages": [{"role": "user", "content": "hi"}]}
+    assert _recipe.read(NAME, dict(own, **{"from": "base", "quantize": "q8_0"})).own() == own
+    assert _recipe.read(NAME, dict(dict.fromkeys(own, None), **{"from": "base", "system": "", "license": [], "parameters": {}})).own() == {}
+
+
 def test_a_renamed_base_is_the_same_base():
     base = shown({})
     assert _recipe.differences(_recipe.read(NAME, {"from": "another-name-of-tiny"}), base, base) == []
