@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 
@@ -17,15 +18,19 @@ import pytest
 from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import start_ollama
 from ansible_collections.localmodels.fastgpt.tests.contract.wire import Server, send
 from ansible_collections.localmodels.fastgpt.tests.unit.gate import standing
+from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 SERVERS = CHECKOUT / "tests" / "lab" / "servers"
 PASSWORD, TOKEN = "p@ss:w/rd-hidden", "token-hidden"
 SECRETS = ("hidden", "p%40ss", base64.b64encode(("ops:" + PASSWORD).encode()).decode())
+WAYS = {"ca_path": "{{ ollama_models_ca_path }}", "client_cert": "{{ ollama_models_client_cert }}", "client_key": "{{ ollama_models_client_key }}"}
 INFO = [{"hosts": "ollama", "gather_facts": False, "tasks": [
-    {"localmodels.fastgpt.ollama_info": {
-        "url": "{{ ollama_models_url.replace('://', '://ops:p%40ss%3Aw%2Frd-hidden@') }}", "ca_path": "{{ ollama_models_ca_path }}",
-        "client_cert": "{{ ollama_models_client_cert }}", "client_key": "{{ ollama_models_client_key }}"},
+    {"localmodels.fastgpt.ollama_info": dict(WAYS, url="{{ ollama_models_url }}", headers={"Authorization": "Basic " + SECRETS[2]}),
+     "delegate_to": "localhost"},
+    {"localmodels.fastgpt.ollama_info": {"url": "http://gpu.example.org:11434", "use_proxy": True}, "delegate_to": "localhost",
+     "environment": {"http_proxy": "{{ proxy }}"}},
+    {"localmodels.fastgpt.ollama_info": dict(WAYS, url="{{ ollama_models_url.replace('://', '://ops:p%40ss%3Aw%2Frd-hidden@') }}"),
      "delegate_to": "localhost", "register": "info"},
     {"ansible.builtin.assert": {"that": [
         "info.models | community.general.json_query('[?size > `1000`].name') == [model]",
@@ -51,25 +56,29 @@ def _world(tmp_path_factory):
                    check=True, stdout=subprocess.DEVNULL)
     registry.start()
     ollama = start_ollama(folder / "ollama", "0.32.15")
+    forward = serving({("GET", "http://gpu.example.org:11434" + path): (200, said) for path, said in (
+        ("/api/tags", {"models": []}), ("/api/ps", {"models": []}), ("/api/version", {"version": "0.32.15"}))})
+    silent = socket.create_server(("127.0.0.1", 0))
     send(registry.url, "PUT", "/_lab/faults", {}, [{"path": "/v2/library/slow/blobs/*", "rate": 800_000}])
     place = folder / "collections" / "ansible_collections" / "localmodels"
     place.mkdir(parents=True)
     (place / "fastgpt").symlink_to(CHECKOUT)
     (folder / "info.yml").write_text(json.dumps(INFO))
     (folder / "look.yml").write_text(json.dumps(LOOK))
-    with standing(folder, ollama.url, "ops", PASSWORD, client_certs=True) as gate:
-        yield folder, gate, "127.0.0.1:%d/library/slow:latest" % registry.port
+    with silent, forward as proxy, standing(folder, ollama.url, "ops", PASSWORD, client_certs=True) as gate:
+        yield folder, gate, "127.0.0.1:%d/library/slow:latest" % registry.port, proxy.url, "http://127.0.0.1:%d" % silent.getsockname()[1]
+        assert len(proxy.asked) == 3, "it was asked for the server that only a proxy reaches"
     ollama.stop()
     registry.stop()
 
 
 def play(world, *words, **variables):
     """(return code, what was printed) of ansible-playbook; no secret is in it."""
-    folder, gate, model = world
+    folder, gate, model, proxy, silent = world
     windows = {"ansible_connection": "winrm", "ansible_host": "192.0.2.1", "ollama_models_delegate_to": "localhost", "ollama_models_url": gate.url,
                "ollama_models_url_username": "ops", "ollama_models_url_password": PASSWORD, "ollama_models_headers": {"X-Token": TOKEN},
                "ollama_models_ca_path": gate.ca, "ollama_models_client_cert": gate.cert, "ollama_models_client_key": gate.key,
-               "ollama_models_insecure": True, "ollama_models_retries": 0, "model": model, "local_models": [model]}
+               "ollama_models_insecure": True, "ollama_models_retries": 0, "model": model, "proxy": proxy, "silent": silent, "local_models": [model]}
     hosts = {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
     inventory = {"all": {"hosts": hosts, "children": {"ollama": {"hosts": {"gpu-win1": {**windows, **variables}}}}}}
     (folder / "inventory.yml").write_text(json.dumps(inventory))
@@ -91,6 +100,7 @@ MODELS = "localmodels.fastgpt.models"
     ({"ollama_models_client_cert": "", "ollama_models_client_key": ""}, "client certificate"),
     ({"ollama_models_ca_path": ""}, "shows a certificate that is not trusted"),
     ({"ollama_models_url": "https://ops:hidden@localhost:9"}, "refuses the connection"),
+    ({"ollama_models_url": "{{ silent }}", "ollama_models_timeout": 1}, "did not answer in time"),
 ])
 def test_what_is_wrong_is_named_without_its_secrets(world, wrong, words):
     code, said = play(world, MODELS, **wrong)

@@ -14,7 +14,7 @@ import pathlib
 import time
 
 import pytest
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _http, _ollama
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _http, _ollama, _store
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
 from ansible_collections.localmodels.fastgpt.tests.contract import weights
 from ansible_collections.localmodels.fastgpt.tests.contract.ollama_world import registry_program
@@ -144,6 +144,13 @@ def test_what_nobody_declared_goes_from_memory_too_and_frees_what_the_disk_gets_
     assert [line.partition(" frees ")[2] for line in lines][1] == "0 B" and all(" frees " in line for line in lines)
     assert call(ollama_info, capsys, url=lab.server.url)["running"] == []
     assert not run(named(lab, "other"), **wanted)["changed"]
+
+
+def test_what_is_there_needs_no_room(lab, run, monkeypatch):
+    monkeypatch.setattr(_store.Store, "free", lambda self: 1000)
+    assert run(named(lab, "kin-b"), check=True)["changed"], "house-1 has its layers"
+    refused = run(named(lab, "late"), named(lab, "kin-b"), check=True)["msg"]
+    assert "need 256.4 kB more" in refused and "and 1.0 kB are free: 255.4 kB are missing" in refused, refused
 
 
 HUGE = 9 * 10 ** 15

@@ -215,6 +215,7 @@ def test_a_server_that_restarts_in_between_is_waited_for(registry, tmp_path):
 @pytest.mark.parametrize("said, kind, passing", [
     ("429: slow down", "busy", True), ("503: later", "registry-broken", True), ("403: denied", "forbidden", False),
     ("open /m/blobs/sha256-a-partial-0: permission denied", "store-not-writable", False), ("read-only file system", "store-not-writable", False),
+    ("digest mismatch, file must be downloaded again: want sha256:a, got sha256:b", "wrong-bytes", True),
     ("this model requires MLX support, but the MLX runtime is not available", "needs-mlx", False),
     ("ollama cloud is disabled: remote model is unavailable", "cloud-off", False), ("something new", "other", False),
     ('Get "http://r/v2/c1/m0/blobs/sha256:1f": context canceled', "interrupted", True)])

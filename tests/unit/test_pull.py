@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
+import struct
 import threading
 import time
 
@@ -49,6 +51,18 @@ def test_a_pull_that_ends_with_success_and_what_it_told():
                                         ([START, b'{"status":"succ'], False), ([END, START], True)])
 def test_an_answer_that_ends_without_success_is_a_failure_that_may_pass(lines, end):
     problem = failure(streaming(lines, end))
+    assert (problem.kind, problem.passing) == ("truncated", True)
+
+
+def test_a_connection_that_is_reset_in_mid_pull_is_a_failure_that_may_pass():
+    def reset(handler):
+        streaming([START, layer(40)], end=False)(handler)
+        time.sleep(0.05)  # what was sent has arrived
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.rfile.close()
+        handler.connection.close()
+
+    problem = failure(reset)
     assert (problem.kind, problem.passing) == ("truncated", True)
 
 
@@ -97,12 +111,12 @@ def slowly(lines, pause=0.02):
 
 
 @pytest.mark.parametrize("lines", [
-    itertools.repeat({"status": "pulling aaa", "digest": "sha256:a"}),  # ollama#17370: the same line for ever
-    itertools.repeat(layer(40)),
-    itertools.chain([layer(40)], itertools.repeat(layer(30))),
+    itertools.repeat({"status": "pulling aaa", "digest": "sha256:a"}, 100),  # ollama#17370: the same line for ever
+    itertools.repeat(layer(40), 100),
+    itertools.chain([layer(40)], itertools.repeat(layer(30), 100)),
 ])
 def test_lines_that_come_without_progress_are_a_stall(lines):
-    problem = failure(streaming(lambda: slowly(lines)), stall_timeout=0.2)
+    problem = failure(streaming(lambda: slowly(itertools.chain(lines, [END]))), stall_timeout=0.2)
     assert (problem.kind, problem.passing) == ("stalled", True)
 
 
