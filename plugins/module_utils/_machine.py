@@ -76,8 +76,9 @@ def store_path(url, root="/proc"):
 def server(port, root="/proc"):
     """The Process of the Ollama server on this host that listens on `port` (int), or None.
 
-    Whose socket it is counts. Behind Docker's published port the server listens on another one, in a network namespace of its own; and who
-    is not root sees no sockets of others. Then the only server that it can be is taken.
+    Whose socket it is counts, and in our own network before that of a container, which may have the same port in its own. Behind Docker's
+    published port the server listens on another one, in a network namespace of its own; and who is not root sees no sockets of others. Then
+    the only server that it can be is taken.
     """
     found = [one for one in (_process.Process(int(name), root) for name in os.listdir(root) if name.isdigit())
              if one.name() == "ollama" and "serve" in one.command()]
@@ -85,7 +86,8 @@ def server(port, root="/proc"):
     sure = [one for one in found if one.sockets() & listening[one]]
     inside = [one.other_network() for one in found]
     maybe = [one for one, other in zip(found, inside) if other or (other is None and listening[one])]
-    likely = sure or maybe
+    here = [one for one, other in zip(found, inside) if one in sure and other is False]
+    likely = here or sure or maybe
     return likely[0] if len(likely) == 1 else None
 
 

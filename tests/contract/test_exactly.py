@@ -89,6 +89,11 @@ def test_a_typo_and_a_tag_that_was_not_meant(lab, run):
     assert "Probably %s/library/tiny:latest is meant" % lab.host in run(lab.host + "/library/tinny")["msg"]
     said = run({"name": lab.host + "/library/tiny:v9"})["msg"]
     assert "has no model tiny:v9" in said
+    mixed = lab.host + "/library/mixed"
+    lab.post("/api/copy", source=lab.tiny()["name"], destination=mixed + ":v1")
+    assert "A name without a tag means latest; probably %s:v1 is meant" % mixed in run(mixed)["msg"]
+    assert "which a name without a tag does not mean" in str(run({"name": mixed, "state": "absent"})["warnings"])
+    assert run({"name": mixed + ":v1", "state": "absent"})["changed"]
 
 
 def test_what_shares_weights_is_loaded_and_unloaded_together(lab, run):

@@ -60,3 +60,4 @@ def test_pulls_of_two_hosts_show_themselves_while_they_run(world, tmp_path):
         running = re.search(r"^%s: \S+slow:latest, \d+ %%, .*/s, .* left$" % name, said, re.M)
         assert running, said
         assert running.start() < said.index("changed: ["), "it was shown only when all was over:\n" + said
+        assert re.search(r"^%s: Pulled \S+slow:latest, 14[.]0 MB in \d+ s, [\d.]+ [kM]B/s$" % name, said, re.M), said

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import time
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _http, _ollama, _store
@@ -19,6 +20,7 @@ from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info,
 from ansible_collections.localmodels.fastgpt.tests.contract import weights
 from ansible_collections.localmodels.fastgpt.tests.contract.ollama_world import registry_program
 from ansible_collections.localmodels.fastgpt.tests.contract.test_exactly import Lab
+from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import start_ollama
 from ansible_collections.localmodels.fastgpt.tests.unit.test_ollama_modules import call
 
 EACH = {"name", "state", "action", "digest_before", "digest_after", "bytes", "seconds"}
@@ -151,6 +153,20 @@ def test_what_is_there_needs_no_room(lab, run, monkeypatch):
     assert run(named(lab, "kin-b"), check=True)["changed"], "house-1 has its layers"
     refused = run(named(lab, "late"), named(lab, "kin-b"), check=True)["msg"]
     assert "need 256.4 kB more" in refused and "and 1.0 kB are free: 255.4 kB are missing" in refused, refused
+
+
+def test_a_large_file_is_sent_without_being_held_in_memory(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).resolve().parents[1] / "bench")
+    import upload
+    file = tmp_path / "bulky.gguf"
+    file.write_bytes(weights.llama(1))
+    os.truncate(file, 3 * upload.MOST_MEMORY * 10 ** 6)  # what follows the last tensor is read by nobody but us
+    server = start_ollama(tmp_path / "ollama", "0.34.4")
+    try:
+        peak = upload.by_module(SimpleNamespace(server=server), file, tmp_path)[1]
+    finally:
+        server.stop()
+    assert peak < upload.MOST_MEMORY * 10 ** 6
 
 
 HUGE = 9 * 10 ** 15

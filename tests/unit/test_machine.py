@@ -215,6 +215,7 @@ def test_which_process_is_a_server(proc):
     ({42: {"network": "host", "socket": 99, "listens": False}}, None),  # its port is another one, so what answers is none of ours
     ({42: {"network": "host", "socket": 99, "listens": False}, 43: {"network": "container", "listens": False}}, 43),  # by a published port
     ({42: {"network": "one", "listens": False}, 43: {"network": "two", "listens": False}}, None),  # two containers
+    ({42: {"network": "host", "socket": 4711}, 43: {"network": "container", "socket": 4711}}, 42),  # a container has the same port in its own network
     ({42: {}, 43: {}}, None),  # two servers of others, and nobody can tell whose socket it is
 ])
 def test_which_server_it_is(proc, processes, pid):
