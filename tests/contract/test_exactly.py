@@ -63,6 +63,7 @@ def test_a_model_is_pulled_and_pinned(lab, run):
 def test_another_pin_is_refused_before_anything_changes(lab, run):
     refused = run(lab.tiny(digest="a" * 64), {"name": "nosuch", "state": "absent"})
     assert "now has %s under this name" % lab.known["first"][:12] in refused["msg"] and not refused["changed"]
+    assert "To pin a model write a map" in run(lab.host + "/library/tiny@sha256:" + lab.known["first"])["msg"]
     assert lab.post("/api/pull", model=lab.host + "/library/tiny@sha256:" + lab.known["first"])["body"] == {"error": "invalid model name"}
 
 
@@ -94,6 +95,22 @@ def test_a_typo_and_a_tag_that_was_not_meant(lab, run):
     assert "A name without a tag means latest; probably %s:v1 is meant" % mixed in run(mixed)["msg"]
     assert "which a name without a tag does not mean" in str(run({"name": mixed, "state": "absent"})["warnings"])
     assert run({"name": mixed + ":v1", "state": "absent"})["changed"]
+
+
+def test_names_of_hugging_face(lab, run):
+    lab.post("/api/copy", source=lab.tiny()["name"], destination="hf.co/lab/tiny-GGUF:F16")
+    assert not run("hf.co/Lab/tiny-gguf:f16", "https://hf.co/lab/tiny-GGUF:F16")["changed"]
+    said = run("huggingface.co/lab/tiny-GGUF:F16", check=True, offline=True)["warnings"]
+    assert "are the same model at Hugging Face, and two models to Ollama: the server holds the second one" in str(said)
+    assert run({"name": "hf.co/lab/tiny-GGUF:F16", "state": "absent"})["actions"] == ["Deleted hf.co/lab/tiny-GGUF:F16"]
+
+
+@pytest.mark.skipif(bool(REAL), reason="a real server cannot be made to know no architecture by a switch")
+def test_a_model_that_is_newer_than_the_server(lab, run):
+    send(lab.server.url, "PUT", "/_lab/faults", {}, {"load_error": "error loading model: unknown model architecture: 'qwen9'"})
+    said = run(lab.tiny(state="loaded"))["msg"]
+    send(lab.server.url, "PUT", "/_lab/faults", {}, {})
+    assert "this Ollama is older than the model" in said and "(ollama_version)" in said
 
 
 def test_what_shares_weights_is_loaded_and_unloaded_together(lab, run):

@@ -135,6 +135,7 @@ def check_success(exchange, got, error):
     elif exchange.path == "/api/show":
         facts = _ollama_facts.model({"name": "x:latest"}, got)
         assert facts["capabilities"] == recorded["capabilities"] and facts["family"] == recorded["details"]["family"]
+        assert facts["quantization"] == recorded["details"]["quantization_level"]
         assert facts["context_length"] and facts["embedding_length"]
         assert facts["num_ctx"] == (1024 if "num_ctx " in recorded.get("parameters", "") else None)
     elif exchange.path == "/api/delete":

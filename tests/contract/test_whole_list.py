@@ -33,7 +33,7 @@ def _lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     (folder / "world").mkdir()
     lab = Lab(folder)
-    for name, seed in (("kin-a", 11), ("kin-b", 11), ("other", 12), ("late", 13)):
+    for name, seed in (("kin-a", 11), ("kin-b", 11), ("other", 12), ("late", 13), ("fourth", 14)):
         (folder / "weights").write_bytes(weights.llama(seed))
         registry_program().add(lab.world.folder / "registry", name + ":latest", folder / "weights", {"template": "{{ .Prompt }} " + name}, {"model_type": name})
     yield lab
@@ -76,8 +76,8 @@ def on_disk(lab):
 
 
 def manifests_asked_for(lab):
-    """Paths, since this was called last. An answer that nobody reads to its end is noted late, which those about layers can be."""
-    return sorted(one["path"] for one in lab.world.requests() if "/manifests/" in one["path"])
+    """(path, when), since this was called last. An answer that nobody reads to its end is noted late, which those about layers can be."""
+    return sorted((one["path"], one["at"]) for one in lab.world.requests() if "/manifests/" in one["path"])
 
 
 def held(lab, capsys):
@@ -95,23 +95,29 @@ def test_pulls_run_side_by_side_unless_they_share_a_layer_that_comes_once(lab, r
 
     monkeypatch.setattr(_ollama.Ollama, "pull", timed)
     lab.world.faults({"path": "*/blobs/*", "rate": RATE})
-    result = run(*[named(lab, name) for name in ("kin-a", "kin-b", "other")])
+    result = run(*[named(lab, name) for name in ("kin-a", "kin-b", "other", "fourth")], parallel=2)
     lab.world.faults()
-    assert [one["action"] for one in result["models"]] == ["pull"] * 3
+    assert [one["action"] for one in result["models"]] == ["pull"] * 4
+    assert max(sum(began <= at < ended for began, ended in spans.values()) for at, dummy in spans.values()) == 2, "no more at a time than is declared"
     first, second = sorted((spans["kin-a:latest"], spans["kin-b:latest"]))
     assert first[1] <= second[0], "a layer is never fetched twice at the same time"
     assert spans["other:latest"][0] < first[1] and first[0] < spans["other:latest"][1], "the others do not wait for it"
     assert result["pulled"]["bytes"] == sum(on_disk(lab).values()) < sum(one["bytes"] for one in result["models"])
+    assert run(named(lab, "fourth", state="absent"))["changed"]
 
 
 def test_what_is_there_costs_one_request_and_the_latest_of_it_one_more(lab, run, asked):
     names = ("kin-a", "kin-b", "other")
     manifests_asked_for(lab)
+    lab.world.faults({"path": "*/manifests/*", "delay": 2})
     assert not run(*[named(lab, name) for name in names])["changed"]
     assert asked == ["GET /api/tags"] and manifests_asked_for(lab) == []
     assert not run(*[named(lab, name, state="latest") for name in names])["changed"]
     assert asked == ["GET /api/tags", "GET /api/version"]
-    assert manifests_asked_for(lab) == ["/v2/library/%s/manifests/latest" % name for name in names]
+    lab.world.faults()
+    seen = manifests_asked_for(lab)
+    assert max(at for dummy, at in seen) - min(at for dummy, at in seen) < 2, "all of them at the same time"
+    assert [path for path, dummy in seen] == ["/v2/library/%s/manifests/latest" % name for name in names]
 
 
 def test_an_empty_list_deletes_nothing_unless_that_is_meant(lab, run, asked):
