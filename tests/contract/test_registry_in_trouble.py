@@ -8,6 +8,8 @@ Against a server and a registry: the stand-in, or the real program in LAB_OLLAMA
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_models
 from ansible_collections.localmodels.fastgpt.tests.contract import weights
@@ -70,7 +72,9 @@ def test_a_pull_is_tried_again_after_a_pause_and_then_no_more(lab, run, new):
 def test_a_pull_without_a_byte_more_is_cancelled_and_goes_on_the_next_time(lab, run, new):
     name, path = new
     lab.world.faults({"path": path + "/blobs/*", "ranged": True, "stall_after": 100_000})
+    began = time.monotonic()
     stalled = run(name, retries=0, stall_timeout=1)
+    assert time.monotonic() - began < 15, "Ollama itself would begin anew, again and again"
     assert stalled["failed"] and "no byte more came for 1 s" in stalled["msg"]
     lab.world.faults()
     came = run(name)
