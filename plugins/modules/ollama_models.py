@@ -39,9 +39,7 @@ attributes:
         no models, and warns.
       - For V(latest) of a model whose registry cannot be asked from this host, check mode reports the action V(ask) and no change.
   diff_mode:
-    description: >-
-      Shows the models before and after, one line a model, what differs of a model that is made from another one or from files, and what the deletion
-      of each one that is not declared frees.
+    description: Shows the models before and after, one line a model, what differs of one that is made here, and what each undeclared one frees.
     support: full
   async:
     description: Supports being used with the C(async) keyword. No progress is shown then.

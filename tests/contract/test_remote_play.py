@@ -6,6 +6,7 @@ the controller. The secrets are in nothing that is printed, at -vvvv."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -13,6 +14,9 @@ import re
 import socket
 import subprocess
 import sys
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import start_ollama
@@ -58,7 +62,8 @@ def _world(tmp_path_factory):
     ollama = start_ollama(folder / "ollama", "0.32.15")
     forward = serving({("GET", "http://gpu.example.org:11434" + path): (200, said) for path, said in (
         ("/api/tags", {"models": []}), ("/api/ps", {"models": []}), ("/api/version", {"version": "0.32.15"}))})
-    silent = socket.create_server(("127.0.0.1", 0))
+    silent, waits = socket.create_server(("127.0.0.1", 0)), []
+    threading.Thread(target=listen, args=(silent, waits), daemon=True).start()
     send(registry.url, "PUT", "/_lab/faults", {}, [{"path": "/v2/library/slow/blobs/*", "rate": 800_000}])
     place = folder / "collections" / "ansible_collections" / "localmodels"
     place.mkdir(parents=True)
@@ -66,19 +71,31 @@ def _world(tmp_path_factory):
     (folder / "info.yml").write_text(json.dumps(INFO))
     (folder / "look.yml").write_text(json.dumps(LOOK))
     with silent, forward as proxy, standing(folder, ollama.url, "ops", PASSWORD, client_certs=True) as gate:
-        yield folder, gate, "127.0.0.1:%d/library/slow:latest" % registry.port, proxy.url, "http://127.0.0.1:%d" % silent.getsockname()[1]
-        assert len(proxy.asked) == 3, "it was asked for the server that only a proxy reaches"
+        yield SimpleNamespace(folder=folder, gate=gate, model="127.0.0.1:%d/library/slow:latest" % registry.port, proxy=proxy,
+                              silent="http://127.0.0.1:%d" % silent.getsockname()[1], waits=waits)
     ollama.stop()
     registry.stop()
 
 
+def listen(server, waits):
+    """Takes requests and says nothing. waits: how long each client bore that (list of seconds)."""
+    with contextlib.suppress(OSError):  # the end of the test closes the socket
+        while True:
+            client, began = server.accept()[0], time.monotonic()
+            with client:
+                while client.recv(1 << 16):
+                    pass
+            waits.append(time.monotonic() - began)
+
+
 def play(world, *words, **variables):
     """(return code, what was printed) of ansible-playbook; no secret is in it."""
-    folder, gate, model, proxy, silent = world
+    folder, gate, model = world.folder, world.gate, world.model
     windows = {"ansible_connection": "winrm", "ansible_host": "192.0.2.1", "ollama_models_delegate_to": "localhost", "ollama_models_url": gate.url,
                "ollama_models_url_username": "ops", "ollama_models_url_password": PASSWORD, "ollama_models_headers": {"X-Token": TOKEN},
                "ollama_models_ca_path": gate.ca, "ollama_models_client_cert": gate.cert, "ollama_models_client_key": gate.key,
-               "ollama_models_insecure": True, "ollama_models_retries": 0, "model": model, "proxy": proxy, "silent": silent, "local_models": [model]}
+               "ollama_models_insecure": True, "ollama_models_retries": 0, "model": model, "local_models": [model],
+               "proxy": world.proxy.url, "silent": world.silent}
     hosts = {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
     inventory = {"all": {"hosts": hosts, "children": {"ollama": {"hosts": {"gpu-win1": {**windows, **variables}}}}}}
     (folder / "inventory.yml").write_text(json.dumps(inventory))
@@ -105,6 +122,7 @@ MODELS = "localmodels.fastgpt.models"
 def test_what_is_wrong_is_named_without_its_secrets(world, wrong, words):
     code, said = play(world, MODELS, **wrong)
     assert code == 2 and words in said
+    assert max(world.waits, default=0) < 15, "it is given up when that is declared, and not later"
 
 
 def test_models_come_to_a_server_nobody_logs_in_to(world):
@@ -116,6 +134,6 @@ def test_models_come_to_a_server_nobody_logs_in_to(world):
     code, said = play(world, MODELS)
     assert code == 0 and "changed=0" in said
     code, said = play(world, "info.yml")
-    assert code == 0, said
+    assert code == 0 and len(world.proxy.asked) == 3, said
     code, said = play(world, "look.yml")
     assert code == 0, "FastGPT's host learns from the same server what it declares: %s" % said
