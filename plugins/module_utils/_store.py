@@ -108,10 +108,13 @@ def of_server(url, found):
     """The Store of the server at `url` (str), which holds `found` (list of _plan.Found), or None.
 
     A usual place that knows all of its models is its own. Where it holds none any place would do, such as that of a login user, so there its
-    process is asked first.
+    process is asked as well, which tells it of a container by a path that nobody would type.
     """
-    host = urlsplit(url).hostname
-    return (find(host, found) or of_process(url, found)) if found else (of_process(url, found) or find(host, found))
+    usual = find(urlsplit(url).hostname, found)
+    if usual and found:
+        return usual
+    own = of_process(url, found)
+    return usual if not own or usual and os.path.samefile(usual.path, own.path) else own
 
 
 def find(url_host, found, places=USUAL_PLACES):

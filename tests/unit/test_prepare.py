@@ -78,12 +78,8 @@ def test_the_store_is_looked_for_only_when_something_comes_or_goes(registry, tmp
     assert prepare(Server({"x:latest": OLD}), ["x"]).store is None and looked == []
     assert prepare(Server(), ["x"], tmp_path / "named").store.path == str(tmp_path / "named") and looked == []
     assert prepare(Server(), ["x"]).store.path == str(tmp_path)
-    assert looked == ["http://127.0.0.1:11434"], "a server without models may have any store, so its process is asked"
+    assert looked == ["127.0.0.1", "http://127.0.0.1:11434"]
     assert prepare(Server({"x:latest": OLD}), ["x"], exclusive=_prepare.Exclusive()).store.path == str(tmp_path)
-    assert looked[1:] == ["127.0.0.1", "http://127.0.0.1:11434"]
-    monkeypatch.setattr(_store, "of_process", lambda url, found: None)
-    monkeypatch.setattr(_store, "find", lambda host, found: _store.Store("/usual"))
-    assert prepare(Server(), ["x"], capacity="ignore").store.path == "/usual", "where the process may not be looked at"
 
 
 def test_memory_is_decided_before_anything_is_done(registry, monkeypatch):

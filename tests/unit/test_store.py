@@ -103,3 +103,21 @@ def test_the_store_that_the_process_names_is_one_that_knows_its_models(tmp_path,
     assert _store.of_process("http://127.0.0.1:2", []) is None
     tmp_path.rmdir()
     assert _store.of_process("http://127.0.0.1:1", []) is None
+
+
+def test_the_process_tells_the_store_of_a_server_without_models(tmp_path, monkeypatch):
+    usual, own = tmp_path / "usual", tmp_path / "own"
+    usual.mkdir()
+    own.mkdir()
+    named = []
+    monkeypatch.setattr(_store.find, "__defaults__", ((str(usual),),))
+    monkeypatch.setattr(_store._machine, "store_path", lambda url: named.append(url) or str(own))
+    url, held = "http://127.0.0.1:1", [Found(ModelName.parse("tiny"), "0")]
+    assert _store.of_server(url, []).path == str(own), "any place knows all models of a server that has none"
+    own.rmdir()
+    assert _store.of_server(url, []).path == str(usual), "nothing is known of the process"
+    own.symlink_to(usual)
+    assert _store.of_server(url, []).path == str(usual), "by the path that people know"
+    monkeypatch.setattr(_store.Store, "blobs_of", lambda store, name: set())
+    del named[:]
+    assert _store.of_server(url, held).path == str(usual) and named == [], "it knows the models, so nobody has to be asked"
