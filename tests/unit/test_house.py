@@ -86,5 +86,8 @@ def test_the_oldest_ansible_that_is_tested_is_the_one_that_is_promised():
 
 
 def test_what_galaxy_ships_includes_what_it_names():
-    ignored = yaml_load((ROOT / "galaxy.yml").read_text())["build_ignore"]
+    galaxy = yaml_load((ROOT / "galaxy.yml").read_text())
+    ignored = galaxy["build_ignore"]
+    assert (galaxy["namespace"], galaxy["name"], galaxy["license"]) == ("localmodels", "fastgpt", ["GPL-3.0-or-later"])
+    assert "GNU GENERAL PUBLIC LICENSE" in (ROOT / "LICENSE").read_text() and "Version 3" in (ROOT / "LICENSE").read_text()
     assert not {"meta", "docs", "README.md", "README.zh.md", "LICENSE"} & set(ignored)

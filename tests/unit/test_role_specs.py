@@ -81,3 +81,29 @@ def test_every_variable_is_used(role):
     defaults = (ROLES / role / "defaults" / "main.yml").read_text()
     words = set(re.findall(r"\w+", tasks)) | set(re.findall(r"\w+", " ".join(re.findall(r"{{.*?}}", defaults))))
     assert sorted(set(load(role, "defaults/main.yml")) - words) == []
+
+
+def tasks_in(tasks):
+    """All tasks (dict) of a list, those in blocks included."""
+    for one in tasks:
+        yield one
+        for part in ("block", "rescue", "always"):
+            yield from tasks_in(one.get(part) or [])
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_a_module_is_called_once_for_a_whole_list(role):
+    """Twenty calls cost thirteen times as much as one with twenty items. Each Ollama of a fleet is a machine of its own, and asked there."""
+    looped = [one for path in (ROLES / role / "tasks").glob("*.yml") for one in tasks_in(yaml_load(path.read_text()))
+              if any(key == "loop" or key.startswith("with_") for key in one)]
+    assert [one["name"] for one in looped if "delegate_to" not in one] == []
+
+
+def test_the_models_of_a_host_are_one_list_of_one_call():
+    tasks = [one for one in load("ollama_models", "tasks/main.yml") if "localmodels.fastgpt.ollama_models" in one]
+    assert [one["localmodels.fastgpt.ollama_models"]["models"] for one in tasks] == ["{{ local_models }}"]
+
+
+@pytest.mark.parametrize("provider", options("ollama")["ollama_provider"]["choices"])
+def test_each_provider_has_its_tasks(provider):
+    assert load("ollama", "tasks/%s.yml" % provider)

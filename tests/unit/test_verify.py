@@ -253,3 +253,9 @@ def test_the_table_has_one_line_a_hop():
     assert len(lines) == len(hops) and all("\n" not in line and len(line) < 260 for line in lines)
     assert lines[0].startswith("failed   host -> FastGPT ") and "line one line two" in lines[0]
     assert lines[6].startswith("skipped  m:1 through AI Proxy ")
+
+
+def test_a_line_says_what_was_asked_what_came_back_and_how_long_it_took():
+    walk, dummy = World().walk()
+    walk.hops[1]["ms"] = 127
+    assert " ".join(table(walk.hops)[1].split()) == "ok FastGPT -> AI Proxy 127 ms http://aiproxy:3000/api/status in fastgpt-1 -> it answers"
