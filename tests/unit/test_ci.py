@@ -14,7 +14,7 @@ import pytest
 import run
 from ansible.module_utils.common.yaml import yaml_load
 
-from ansible_collections.localmodels.fastgpt.tests.stages import common, quick, scenarios
+from ansible_collections.localmodels.fastgpt.tests.stages import common, package, quick, scenarios
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Stages that `make test` does not name, and what it runs in their place.
@@ -99,3 +99,13 @@ def test_each_role_has_a_scenario_that_applies_it():
     assert "site" in applied  # and all of them together, by their playbooks
     providers = yaml_load((ROOT / "roles" / "ollama" / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]["ollama_provider"]
     assert providers["choices"] == ["docker", "host"] and {"ollama_docker", "ollama_host"} <= set(scenarios.known())
+
+
+def test_a_file_that_the_tarball_lacks_is_named(tmp_path):
+    for name in package.CONTENT:
+        (tmp_path / name).symlink_to(ROOT / name)
+    package._holds_all(tmp_path)
+    (tmp_path / "playbooks").unlink()
+    (tmp_path / "playbooks").mkdir()
+    with pytest.raises(common.StageFailed, match="not in the tarball .*playbooks/connect.yml.*playbooks/verify.yml"):
+        package._holds_all(tmp_path)
