@@ -179,6 +179,13 @@ def test_a_hop_after_a_broken_one_is_not_asked():
     assert TAGS not in [command[-1] for command in world.commands] and "POST /api/core/app/list" not in world.server.asked[5:]
 
 
+def test_a_wrong_password_is_tried_once_in_a_whole_walk():
+    world = World()
+    world.server.password, before = "another", world.server.logins
+    walk, dummy = world.walk()
+    assert walk.broken["hop"] == "models in FastGPT" and "is wrong" in walk.broken["mend"] and world.server.logins == before + 1
+
+
 def test_secrets_are_not_shown_but_short_placeholders_do_not_blacken_words():
     world = World()
     world.inside[STATUS] = (7, "", "curl: (7) refused a-long-admin-key at 1234 Bearer abcdef")
