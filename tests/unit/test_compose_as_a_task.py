@@ -50,8 +50,8 @@ def play(engine, capsys, check=False, **options):
     return result, [call for call in engine.calls if " up " in call]
 
 
-@pytest.mark.parametrize("apply", [True, False])
-@pytest.mark.parametrize("strategy", ["override", "in_place"])
+@pytest.mark.parametrize("strategy, apply", [("override", True), ("in_place", True), pytest.param("override", False, marks=pytest.mark.thorough),
+                                              pytest.param("in_place", False, marks=pytest.mark.thorough)])
 def test_the_project_in_check_mode_and_then_in_truth(engine, capsys, strategy, apply):
     options, before, running = {"strategy": strategy, "apply": apply, "path": "direct"}, files(engine), json.dumps(engine.made)
     told, ups = play(engine, capsys, True, **options)
