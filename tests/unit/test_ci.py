@@ -94,7 +94,7 @@ def test_a_scenario_that_leaves_out_a_step_does_not_begin(monkeypatch, tmp_path)
 
 
 def test_each_role_has_a_scenario_that_applies_it():
-    applied = {name for path in scenarios.FOLDER.glob("*/converge.yml") for name in re.findall(r"\blocalmodels\.fastgpt\.(\w+)", path.read_text())}
+    applied = {name for path in scenarios.FOLDER.glob("*/converge.yml") for name in re.findall(r"(?<!group/)\blocalmodels\.fastgpt\.(\w+)", path.read_text())}
     assert sorted({path.name for path in (ROOT / "roles").iterdir()} - applied) == []
     assert "site" in applied  # and all of them together, by their playbooks
     providers = yaml_load((ROOT / "roles" / "ollama" / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]["ollama_provider"]
