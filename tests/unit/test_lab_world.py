@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -25,7 +26,7 @@ class Docker:
 
     def __init__(self):
         self.things = {kind: {"ours": True, "theirs": False} for kind in ("container", "volume", "network")}
-        self.images = {"i1": True, "i2": True, "base": False, "i9": False}
+        self.images = {"i1": True, "i2": True, "stage": True, "base": False, "i9": False}
         self.names = {"lab-host:1": "i1", "lab-base:1": "base", "127.0.0.1:49153/labring/fastgpt:v4.9.14": "i2", "postgres:16": "i9", "lab/other:1": "i9"}
 
     def __call__(self, *words):
@@ -75,6 +76,17 @@ def test_make_clean_removes_each_folder_that_the_project_ignores():
     ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if line and line[0] not in "#!*"]
     assert ".cache" in ignored and lines[0] == "$(LAB) clean"
     assert [name for name in ignored if name not in " ".join(lines).split()] == []
+
+
+def test_a_stage_of_a_build_leaves_nothing_that_is_not_found_again():
+    """The builder keeps the image of an earlier stage, without a name, and gives the label of the build to the last one only."""
+    stages = []
+    for path in (ROOT / "tests" / "lab" / "images").glob("*/Dockerfile"):
+        stages += re.split(r"(?m)^FROM ", path.read_text())[1:-1]
+    assert len(stages) == 1
+    for stage in stages:
+        instructions = [line for line in stage.splitlines() if re.match("[A-Z]+ ", line)]
+        assert instructions[-1].split("=")[0] == "LABEL " + shell.LABEL
 
 
 @pytest.mark.parametrize("had", [True, False])
