@@ -170,7 +170,8 @@ actions:
   elements: str
   sample: ["Create channel ollama to http://ollama:11434 with qwen2.5:0.5b"]
 gateway:
-  description: The AI Proxy that was asked, and where its address and key were found.
+  description: >-
+    The AI Proxy that was asked, and where its address and key were found. Null where check mode goes on without one, for it does not run yet.
   returned: success
   type: dict
   contains:
@@ -214,7 +215,7 @@ def main():
         ),
         supports_check_mode=True,
     )
-    results = {"changed": False, "actions": [], "channels": []}
+    results = {"changed": False, "actions": [], "channels": [], "gateway": None}
     try:
         run(module, results)
     except LocalModelsError as problem:

@@ -95,7 +95,7 @@ actions:
   elements: str
   sample: ["Add app Local models with model qwen2.5:0.5b"]
 apps:
-  description: The apps of O(apps) that are there afterwards.
+  description: The apps of O(apps) that are there afterwards. None where check mode goes on without FastGPT, for it does not run yet.
   returned: success
   type: list
   elements: dict
@@ -140,7 +140,7 @@ def main():
         if not warning:
             module.fail_json(msg=str(problem))
         module.warn(warning)
-        module.exit_json(changed=False)
+        module.exit_json(changed=False, actions=[], apps=[])
     if fastgpt.unsafe_session:
         module.warn("The login token is not kept, so each task logs in for itself: %s" % fastgpt.unsafe_session)
     module.exit_json(**result)

@@ -117,6 +117,9 @@ services:
   returned: success
   type: dict
   contains:
+    name:
+      description: Its name once more.
+      type: str
     image:
       description: Image of the running container, else of the file.
       type: str

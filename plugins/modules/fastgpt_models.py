@@ -138,12 +138,12 @@ actions:
   elements: str
   sample: ["Add model qwen2.5:0.5b (llm)", "Set default llm to qwen2.5:0.5b"]
 defaults:
-  description: FastGPT's default models afterwards, by kind.
+  description: FastGPT's default models afterwards, by kind. Empty where check mode goes on without FastGPT, for it does not run yet.
   returned: success
   type: dict
   sample: {"llm": "qwen2.5:0.5b", "embedding": "bge-m3:latest"}
 found_in:
-  description: Where the root user's password was found. The password itself is never shown.
+  description: Where the root user's password was found, null where check mode goes on without FastGPT. The password itself is never shown.
   returned: success
   type: str
   sample: DEFAULT_ROOT_PSW of service fastgpt-app in /opt/fastgpt
@@ -183,7 +183,7 @@ def main():
         if not warning:
             module.fail_json(msg=str(problem))
         module.warn(warning)
-        module.exit_json(changed=False)
+        module.exit_json(changed=False, actions=[], defaults={}, found_in=None)
     if fastgpt.unsafe_session:
         module.warn("The login token is not kept, so each task logs in for itself: %s" % fastgpt.unsafe_session)
     module.exit_json(found_in=fastgpt.password_found_in, **result)

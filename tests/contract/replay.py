@@ -53,6 +53,12 @@ class Exchange:
         return got["status"], dict(got["headers"]), text.encode("utf-8")
 
 
+def ids(file):
+    """The id of every line of a transcript, whatever its form: list of str."""
+    with open(TRANSCRIPTS / file, encoding="utf-8") as lines:
+        return [json.loads(line)["id"] for line in lines]
+
+
 def load(file):
     """Every line of a transcript, in order: list of Exchange."""
     with open(TRANSCRIPTS / file, encoding="utf-8") as lines:
@@ -77,6 +83,13 @@ def cases(file):
     rules = left_out()
     return [pytest.param(exchange, id=exchange.name) for exchange in load(file)
             if not rules_for(file, exchange.id, rules)]
+
+
+def told(passed):
+    """One line about the replay, "" where nothing was replayed. passed: pytest's ids of all tests that passed (iterable of str)."""
+    found = [id for id in passed if id.partition("[")[0].endswith(("::test_answers_as_recorded", "::test_asks_the_registry_as_recorded"))]
+    left = sum(1 for file in TRANSCRIPTS.glob("*.jsonl") for id in ids(file.name) if rules_for(file.name, id))
+    return "%d recorded exchanges replayed (%d are left out, each with its reason: left_out.yml)" % (len(found), left) if found else ""
 
 
 class Story:

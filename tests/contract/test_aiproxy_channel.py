@@ -110,6 +110,20 @@ def test_a_channel_from_its_making_to_its_end(capsys, monkeypatch, url, upstream
     assert aiproxy.channels() == [] and aiproxy.models() == []
 
 
+def test_a_restart_forgets_nothing(capsys, tmp_path):
+    server = wire.Server([REAL] if REAL else [sys.executable, str(STAND_IN)], tmp_path, env={"ADMIN_KEY": ADMIN_KEY, "LISTEN": "127.0.0.1:{port}"},
+                         ready="/api/status").start()
+    try:
+        channel = {"name": "ollama", "base_url": "http://ollama:11434", "models": ["tiny:latest"], "key": CHANNEL_KEY}
+        assert run(capsys, server.url, False, **channel)["changed"]
+        before = stored(server.url)
+        server.restart()
+        assert len(before[0]) == 1 and stored(server.url) == before
+        assert not run(capsys, server.url, False, **channel)["changed"]
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize("version", ["4.16.0", "4.11.1"])
 def test_over_fastgpt_where_ai_proxy_has_no_address(capsys, monkeypatch, url, upstream, tmp_path, version):
     environment = {"PORT": "{port}", "HOSTNAME": "127.0.0.1", "DEFAULT_ROOT_PSW": "contract-root", "AIPROXY_API_ENDPOINT": url,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
-import json
 
 import pytest
 
@@ -17,16 +16,11 @@ FILES = sorted(path.name for path in replay.TRANSCRIPTS.glob("*.jsonl"))
 PACKAGE = "ansible_collections.localmodels.fastgpt.tests.contract."
 
 
-def ids(file):
-    with open(replay.TRANSCRIPTS / file, encoding="utf-8") as lines:
-        return [json.loads(line)["id"] for line in lines]
-
-
 @pytest.mark.parametrize("file", FILES)
 def test_each_line_is_replayed_or_left_out_once(file):
     for path in replay.HERE.glob("test_*.py"):
         importlib.import_module(PACKAGE + path.stem)
-    for id in ids(file):
+    for id in replay.ids(file):
         rules = replay.rules_for(file, id)
         assert len(rules) <= 1, "%s::%s is left out twice: %s" % (file, id, [rule["reason"] for rule in rules])
         assert rules or file in replay.REPLAYED, "%s::%s is neither replayed nor left out" % (file, id)
@@ -37,4 +31,12 @@ def test_each_rule_has_a_reason_and_matches(rule):
     assert len(rule["reason"]) > 10
     for glob in rule["ids"]:
         assert any(fnmatch.fnmatchcase(id, glob) for file in FILES if fnmatch.fnmatchcase(file, rule["file"])
-                   for id in ids(file)), "%s %s matches nothing" % (rule["file"], glob)
+                   for id in replay.ids(file)), "%s %s matches nothing" % (rule["file"], glob)
+
+
+def test_the_replay_is_counted_and_nothing_else():
+    said = replay.told(["a/test_one_api.py::test_answers_as_recorded[one-api-0.6.jsonl::status]", "a/test_ollama.py::test_asks_the_registry_as_recorded[x[0]]",
+                        "a/test_one_api.py::test_the_client_understands_each_recorded_answer[y]", "a/test_left_out.py::test_answers_as_recorded_not"])
+    left = sum(1 for file in FILES for id in replay.ids(file) if replay.rules_for(file, id))
+    assert said == "2 recorded exchanges replayed (%d are left out, each with its reason: left_out.yml)" % left and left > 50
+    assert replay.told(["a/test_left_out.py::test_x"]) == ""

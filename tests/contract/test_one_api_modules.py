@@ -139,6 +139,19 @@ def test_a_key_is_written_on_demand_and_then_each_time(capsys, monkeypatch, url,
     one_api.delete_channel(row["id"])
 
 
+def test_a_restart_forgets_nothing(capsys, tmp_path):
+    running = server(tmp_path, **FIRST_START).start()
+    try:
+        channels = [{"name": "ollama", "base_url": "http://ollama:11434", "models": ["tiny:latest"], "key": CHANNEL_KEY}]
+        assert call(capsys, one_api_channel, running.url, False, channels=channels)["changed"]
+        before = stored(running.url)
+        running.restart()
+        assert len(before[0]) == len(before[1]) == 1 and stored(running.url) == before
+        assert not call(capsys, one_api_channel, running.url, False, channels=channels)["changed"]
+    finally:
+        running.stop()
+
+
 def test_two_channels_of_one_name_are_left_alone(capsys, url):
     one_api = _one_api.direct(url, ACCESS_TOKEN)
     for _time in range(2):

@@ -9,13 +9,17 @@ import json
 import pathlib
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 
-from .common import BIN, CACHE, StageFailed, call, environment
+from .common import BIN, CACHE, CHECKOUT, StageFailed, call, environment
 
 PLACE = CACHE / "installed"  # of the demo: ansible_collections/ with nothing but the installed tarball
 DIST = CACHE / "dist"
+CONTENT = ("plugins", "roles", "playbooks", "meta", "docs", "changelogs")
+# For playbook models in check mode, on a host where no Ollama listens.
+NOTHING_TO_DO = {"local_models": [{"name": "nobody", "state": "absent"}], "ollama_listen": "127.0.0.1:9", "ansible_python_interpreter": sys.executable}
 GALAXY_LIMIT = 20 * 1000 * 1000
 SHIPPED = {"MANIFEST.json", "FILES.json", "README.md", "README.zh.md", "CHANGELOG.rst", "LICENSE", "changelogs", "docs", "meta",
            "playbooks", "plugins", "roles"}
@@ -61,6 +65,7 @@ def package() -> None:
         _install(tarball, place)
         root = place / "ansible_collections" / "localmodels" / "fastgpt"
         _galaxy_would_take(tarball, root)
+        _holds_all(root)
         modules = sorted(f"localmodels.fastgpt.{path.stem}" for path in (root / "plugins" / "modules").glob("*.py"))
         described = _ansible_doc(modules, empty, place)
         if sorted(described) != modules:
@@ -72,6 +77,9 @@ def package() -> None:
         for playbook in sorted((root / "playbooks").glob("*.yml")):
             call(BIN / "ansible-playbook", "--syntax-check", "-i", "localhost,", f"localmodels.fastgpt.{playbook.stem}",
                  cwd=empty, ANSIBLE_COLLECTIONS_PATH=str(place))
+        # One of them runs: role, filter, action plugin and module are found, and with them what they import.
+        call(BIN / "ansible-playbook", "--check", "-i", "localhost,", "-c", "local", "-e", json.dumps(NOTHING_TO_DO), "localmodels.fastgpt.models",
+             cwd=empty, ANSIBLE_COLLECTIONS_PATH=str(place))
     print(f"{len(modules)} modules, playbooks and roles work from the installed tarball")
 
 
@@ -81,6 +89,15 @@ def _ansible_doc(modules, cwd, place) -> dict:
     if done.returncode:
         raise StageFailed(f"ansible-doc: {done.stderr.strip()}")
     return json.loads(done.stdout)
+
+
+def _holds_all(root: pathlib.Path) -> None:
+    """What the project has of the collection's folders is in the tarball: a pattern in build_ignore may take more than it is meant to."""
+    listing = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *CONTENT)
+    names = subprocess.run(listing, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.split("\0")
+    lost = [name for name in names if name and (CHECKOUT / name).is_file() and not (root / name).is_file()]
+    if lost or not any(names):
+        raise StageFailed("not in the tarball (see build_ignore in galaxy.yml): " + (", ".join(lost) or "nothing is known of the project"))
 
 
 def _galaxy_would_take(tarball: pathlib.Path, root: pathlib.Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle_export, _bundle_plan
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, untold
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, unkept, untold
 from small_server import serving
 
 ARCHIVE = b"an archive" * 1000
@@ -132,7 +132,7 @@ def call(module, capsys, check=False, **options):
             module.main()
     result = json.loads(capsys.readouterr().out)
     result.pop("needed", None)  # for the action plugin, which takes it out
-    assert untold(module, result) == []
+    assert untold(module, result) == [] and unkept(module, result) == []
     return result
 
 

@@ -82,7 +82,7 @@ class FakeFastGPT:
         if not self.old_login and (body.get("code") != self.code or self.code_errors):
             self.code_errors = max(0, self.code_errors - 1)
             return failed(500, "common:error.code_error")
-        if body["password"] != hashlib.sha256(self.password.encode()).hexdigest():
+        if (body["username"], body["password"]) != ("root", hashlib.sha256(self.password.encode()).hexdigest()):
             return failed(503002, "common:code_error.account_error", "account_psw_error")
         token = "token-%d" % self.logins
         self.tokens.add(token)

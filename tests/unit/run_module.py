@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 
 from ansible.module_utils import basic
@@ -47,10 +48,27 @@ except ImportError:
 
 
 def untold(module, result):
-    """Keys (sorted list of str) of a module's result, and of the maps in its lists, that its RETURN does not tell."""
+    """Keys (sorted list of str) of a module's result, and of the maps in it, that its RETURN does not tell."""
     told = yaml_load(module.RETURN)
     found = [key for key in result if key not in told and key not in ("changed", "diff", "failed", "invocation", "msg", "warnings", "exception")]
-    for key, entry in told.items():
-        if "contains" in entry and isinstance(result.get(key), list):
-            found += ["%s[].%s" % (key, inner) for item in result[key] for inner in item if inner not in entry["contains"]]
+    found += ["%s.%s" % (key, inner) for key, item in _maps(told, result) for inner in item if inner not in told[key]["contains"]]
     return sorted(set(found))
+
+
+def unkept(module, result):
+    """Keys (sorted list of str) that its RETURN tells of every success, and that this result, and the maps in it, have not."""
+    told = yaml_load(module.RETURN)
+    promised = [key for key, entry in told.items() if entry["returned"] == "always" or
+                (not result.get("failed") and re.match("success(,|$)", entry["returned"]))]
+    lacking = [key for key in promised if key not in result]
+    lacking += ["%s.%s" % (key, inner) for key, item in _maps(told, result) for inner, entry in told[key]["contains"].items()
+                if "returned" not in entry and inner not in item]
+    return sorted(set(lacking))
+
+
+def _maps(told, result):
+    """(key, map) of each map in a result of which RETURN (`told`) tells the keys."""
+    for key, entry in told.items():
+        if "contains" in entry:
+            items = result.get(key) if isinstance(result.get(key), list) else [result.get(key)]
+            yield from ((key, item) for item in items if isinstance(item, dict))

@@ -18,6 +18,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import NoSuchService
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_decide import decide, located
+from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving
 
 from test_compose import task
 from test_project import LIST_STYLE, container, load
@@ -329,3 +330,15 @@ def test_a_health_check_that_cannot_run_tells_nothing_but_the_answer_does(engine
     assert _compose_wait.waits_for(project) == (None, "")
     monkeypatch.setattr(_compose_wait, "_silent", lambda hop, *dummy: "it is silent" if hop == "AI Proxy" else None)
     assert _compose_wait.waits_for(project) == (project.gateway, "it is silent")
+
+
+@pytest.mark.parametrize(("status", "body", "said"), [
+    (502, "bad gateway", "answers 502"), (200, '{"code": 500}', "answers 200"), (200, "<html>", "answers 200"), (200, '{"code": 200}', None)])
+def test_fastgpt_which_has_no_health_check_is_asked_until_it_answers(engine, monkeypatch, status, body, said):
+    monkeypatch.undo()
+    project = site(engine).project
+    assert project.app.health == "healthy" and project.gateway.health == "healthy"
+    with serving({("GET", "/api/common/system/getInitData"): (status, body)}) as server:
+        monkeypatch.setattr(project, "fastgpt_url", lambda: server.url)
+        assert _compose_wait.waits_for(project) == (
+            (project.app, "%s/api/common/system/getInitData %s" % (server.url, said)) if said else (None, ""))

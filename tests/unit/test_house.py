@@ -86,5 +86,21 @@ def test_the_oldest_ansible_that_is_tested_is_the_one_that_is_promised():
 
 
 def test_what_galaxy_ships_includes_what_it_names():
-    ignored = yaml_load((ROOT / "galaxy.yml").read_text())["build_ignore"]
+    galaxy = yaml_load((ROOT / "galaxy.yml").read_text())
+    ignored = galaxy["build_ignore"]
+    assert (galaxy["namespace"], galaxy["name"], galaxy["license"]) == ("localmodels", "fastgpt", ["GPL-3.0-or-later"])
+    assert "GNU GENERAL PUBLIC LICENSE" in (ROOT / "LICENSE").read_text() and "Version 3" in (ROOT / "LICENSE").read_text()
     assert not {"meta", "docs", "README.md", "README.zh.md", "LICENSE"} & set(ignored)
+
+
+def test_each_change_is_told_in_a_section_that_the_changelog_has():
+    config = yaml_load((ROOT / "changelogs" / "config.yaml").read_text())
+    sections = {name for name, dummy in config["sections"]} | {config["trivial_section_name"]}
+    fragments = sorted((ROOT / "changelogs" / config["notesdir"]).iterdir())
+    assert len(fragments) > 10
+    for path in fragments:
+        for section, said in yaml_load(path.read_text()).items():
+            if section == config["prelude_section_name"]:
+                assert isinstance(said, str), path
+            else:
+                assert section in sections and said and all(isinstance(one, str) for one in said), (path, section)

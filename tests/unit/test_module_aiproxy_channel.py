@@ -8,7 +8,7 @@ import json
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.modules import aiproxy_channel
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, untold
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, unkept, untold
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving
 
 ADMIN_KEY, CHANNEL_KEY = "s3cret-admin-key", "s3cret-channel-key"
@@ -38,7 +38,7 @@ def call(server, capsys, channels, check=False):
     out = capsys.readouterr().out
     assert ADMIN_KEY not in out and CHANNEL_KEY not in out
     result = json.loads(out)
-    assert untold(aiproxy_channel, result) == []
+    assert untold(aiproxy_channel, result) == [] and unkept(aiproxy_channel, result) == []
     return result
 
 

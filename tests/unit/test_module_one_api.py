@@ -7,8 +7,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.localmodels.fastgpt.plugins.modules import one_api_channel, one_api_token
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, unkept, untold
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving
 
 ACCESS_TOKEN, CHANNEL_KEY, CLIENT_KEY = "s3cret-access-token", "s3cret-channel-key", "s3cret-client-key"
@@ -31,7 +31,9 @@ def call(server, capsys, module, check=False, **options):
             module.main()
     out = capsys.readouterr().out
     assert ACCESS_TOKEN not in out and CHANNEL_KEY not in out and CLIENT_KEY not in out
-    return json.loads(out)
+    result = json.loads(out)
+    assert untold(module, result) == [] and unkept(module, result) == []
+    return result
 
 
 def test_twenty_channels_that_are_as_declared_cost_one_request(capsys):

@@ -16,7 +16,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import Ollama
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, untold
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, unkept, untold
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
 
 BLOB = {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:" + "a" * 64, "size": 90}
@@ -34,7 +34,7 @@ def call(module, capsys, check=False, diff=True, **options):
         with pytest.raises(SystemExit):
             module.main()
     result = json.loads(capsys.readouterr().out)
-    assert untold(module, result) == []
+    assert untold(module, result) == [] and unkept(module, result) == []
     return result
 
 
@@ -229,10 +229,12 @@ def test_what_a_server_holds_and_runs(capsys):
 
 def test_what_its_machine_gives(capsys, monkeypatch):
     answers = {("GET", "/api/tags"): tags(), ("GET", "/api/ps"): (200, {"models": []}), ("GET", "/api/version"): (200, {"version": "0.32.15"})}
+    limits = _machine._limits.effective({"OLLAMA_NUM_PARALLEL": "3"}, 4, 1)
     with serving(answers) as server:
-        monkeypatch.setattr(_machine, "below", lambda url, run: (_machine.Memory(8, 2, 4, True, 1), {"num_parallel": 1}) if url == server.url else None)
+        monkeypatch.setattr(_machine, "below", lambda url, run: (_machine.Memory(8, 2, 4, True, 1), limits) if url == server.url else None)
         result = call(ollama_info, capsys, url=server.url)
-        assert result["memory"] == {"ram": 8, "swap": 2, "vram": 4, "limited": True, "gpus": 1} and result["limits"] == {"num_parallel": 1}
+        assert result["memory"] == {"ram": 8, "swap": 2, "vram": 4, "limited": True, "gpus": 1}
+        assert result["limits"] == limits and limits["num_parallel"] == 3
         monkeypatch.undo()
         monkeypatch.setattr(_machine, "at", lambda url, root: None)
         result = call(ollama_info, capsys, url=server.url)

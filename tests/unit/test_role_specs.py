@@ -81,3 +81,53 @@ def test_every_variable_is_used(role):
     defaults = (ROLES / role / "defaults" / "main.yml").read_text()
     words = set(re.findall(r"\w+", tasks)) | set(re.findall(r"\w+", " ".join(re.findall(r"{{.*?}}", defaults))))
     assert sorted(set(load(role, "defaults/main.yml")) - words) == []
+
+
+def tasks_in(tasks):
+    """All tasks (dict) of a list, those in blocks included."""
+    for one in tasks:
+        yield one
+        for part in ("block", "rescue", "always"):
+            yield from tasks_in(one.get(part) or [])
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_a_module_is_called_once_for_a_whole_list(role):
+    """Twenty calls cost thirteen times as much as one with twenty items. Each Ollama of a fleet is a machine of its own, and asked there."""
+    looped = [one for path in (ROLES / role / "tasks").glob("*.yml") for one in tasks_in(yaml_load(path.read_text()))
+              if any(key == "loop" or key.startswith("with_") for key in one)]
+    assert [one["name"] for one in looped if "delegate_to" not in one] == []
+
+
+def test_the_models_of_a_host_are_one_list_of_one_call():
+    tasks = [one for one in load("ollama_models", "tasks/main.yml") if "localmodels.fastgpt.ollama_models" in one]
+    assert [one["localmodels.fastgpt.ollama_models"]["models"] for one in tasks] == ["{{ local_models }}"]
+
+
+@pytest.mark.parametrize("provider", options("ollama")["ollama_provider"]["choices"])
+def test_each_provider_has_its_tasks(provider):
+    assert load("ollama", "tasks/%s.yml" % provider)
+
+
+def test_the_table_and_the_answer_are_shown_before_a_broken_hop_fails():
+    walked, shown, judged = load("fastgpt_verify", "tasks/main.yml")[-3:]
+    assert walked["register"] == "__fastgpt_verify_walk" and "failed_when" not in walked
+    message = shown["ansible.builtin.debug"]["msg"]
+    assert "__fastgpt_verify_walk.hops | localmodels.fastgpt.hop_table + __fastgpt_verify_answer" in message
+    assert "'Answer: ' ~ __fastgpt_verify_walk.answer" in shown["vars"]["__fastgpt_verify_answer"] and "when" not in shown
+    assert judged["ansible.builtin.assert"]["that"] == "__fastgpt_verify_walk.healthy or ansible_check_mode"
+    assert judged["ansible.builtin.assert"]["fail_msg"] == "{{ __fastgpt_verify_walk.verdict }}" and "when" not in judged
+
+
+@pytest.mark.parametrize("playbook, roles", [
+    ("ollama", ["ollama"]), ("models", ["ollama_models"]), ("connect", ["one_api", "fastgpt_compose", "fastgpt_models"]), ("verify", ["fastgpt_verify"])])
+def test_what_each_playbook_applies(playbook, roles):
+    (play,) = yaml_load((ROLES.parent / "playbooks" / (playbook + ".yml")).read_text())
+    applied = [one if isinstance(one, str) else one["role"] for one in play["roles"]]
+    assert applied == ["localmodels.fastgpt." + role for role in roles]
+    assert play["gather_facts"] is False and ("fastgpt" if "fastgpt" in roles[-1] else "ollama") in play["hosts"]
+
+
+def test_the_whole_is_all_four_in_their_order():
+    plays = yaml_load((ROLES.parent / "playbooks" / "site.yml").read_text())
+    assert [one["ansible.builtin.import_playbook"] for one in plays] == ["localmodels.fastgpt." + name for name in ("ollama", "models", "connect", "verify")]

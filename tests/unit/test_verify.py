@@ -179,6 +179,13 @@ def test_a_hop_after_a_broken_one_is_not_asked():
     assert TAGS not in [command[-1] for command in world.commands] and "POST /api/core/app/list" not in world.server.asked[5:]
 
 
+def test_a_wrong_password_is_tried_once_in_a_whole_walk():
+    world = World()
+    world.server.password, before = "another", world.server.logins
+    walk, dummy = world.walk()
+    assert walk.broken["hop"] == "models in FastGPT" and "is wrong" in walk.broken["mend"] and world.server.logins == before + 1
+
+
 def test_secrets_are_not_shown_but_short_placeholders_do_not_blacken_words():
     world = World()
     world.inside[STATUS] = (7, "", "curl: (7) refused a-long-admin-key at 1234 Bearer abcdef")
@@ -253,3 +260,9 @@ def test_the_table_has_one_line_a_hop():
     assert len(lines) == len(hops) and all("\n" not in line and len(line) < 260 for line in lines)
     assert lines[0].startswith("failed   host -> FastGPT ") and "line one line two" in lines[0]
     assert lines[6].startswith("skipped  m:1 through AI Proxy ")
+
+
+def test_a_line_says_what_was_asked_what_came_back_and_how_long_it_took():
+    walk, dummy = World().walk()
+    walk.hops[1]["ms"] = 127
+    assert " ".join(table(walk.hops)[1].split()) == "ok FastGPT -> AI Proxy 127 ms http://aiproxy:3000/api/status in fastgpt-1 -> it answers"

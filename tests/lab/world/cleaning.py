@@ -21,6 +21,8 @@ def clean() -> None:
         if ours:
             say(f"removing {len(ours)} images")
             docker("rmi", "-f", *ours)
+        # Under other names: what was on its way into the lab's registry, and builds that were cut off.
+        _remove(("images", "-q"), ("rmi", "-f"))
     for place in CACHE.glob("*/ssh_config"):
         connections.forget(connections.folder(place.parent.name))
     engine.stop()
@@ -30,4 +32,4 @@ def clean() -> None:
 def _remove(listing, removing) -> None:
     found = docker(*listing, "--filter", f"label={LABEL}").split()
     if found:
-        docker(*removing, *found)
+        docker(*removing, *sorted(set(found)))

@@ -17,6 +17,7 @@ from .shell import CACHE, LAB, LABEL, LabError, docker, lock, need, run, say, su
 
 ONE_API_RELEASES = ("0.6.10", "0.6.9")
 RELEASES = ("0.32.15", "0.32.14")  # Ollama's versions that the lab's internet offers, newest first
+HUB_BASE = "debian:12"
 BASE_PACKAGES = ("python3", "python3-aiohttp", "ca-certificates", "curl")
 APT_SOURCES = """\
 deb http://deb.debian.org/debian bookworm main
@@ -63,8 +64,11 @@ def base() -> str:
     with lock("base"):
         if exists(tag):
             return tag
-        if _docker_hub_answers() and succeeds("docker", "pull", "-q", "debian:12", timeout=120):
+        had = exists(HUB_BASE)
+        if _docker_hub_answers() and succeeds("docker", "pull", "-q", HUB_BASE, timeout=120):
             _base_from_hub(tag)
+            if not had:
+                succeeds("docker", "rmi", HUB_BASE)  # its layers stay below ours, and go with it
         else:
             _base_from_packages(tag)
     return tag
@@ -79,9 +83,9 @@ def _docker_hub_answers() -> bool:
 
 
 def _base_from_hub(tag: str) -> None:
-    say("building the base image from debian:12")
+    say(f"building the base image from {HUB_BASE}")
     dockerfile = "\n".join((
-        "FROM debian:12", "COPY lean /etc/dpkg/dpkg.cfg.d/lean",
+        f"FROM {HUB_BASE}", "COPY lean /etc/dpkg/dpkg.cfg.d/lean",
         "RUN rm -f /etc/apt/sources.list.d/*", "COPY sources.list /etc/apt/sources.list",
         "RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "
         + " ".join(BASE_PACKAGES) + " && apt-get clean && rm -rf /var/lib/apt/lists/*",
