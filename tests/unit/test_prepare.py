@@ -78,7 +78,7 @@ def test_the_store_is_looked_for_only_when_something_comes_or_goes(registry, tmp
     assert prepare(Server({"x:latest": OLD}), ["x"]).store is None and looked == []
     assert prepare(Server(), ["x"], tmp_path / "named").store.path == str(tmp_path / "named") and looked == []
     assert prepare(Server(), ["x"]).store.path == str(tmp_path)
-    assert looked == ["127.0.0.1", "http://127.0.0.1:11434"]
+    assert looked == ["ollama.lan", "http://ollama.lan:11434"]
     assert prepare(Server({"x:latest": OLD}), ["x"], exclusive=_prepare.Exclusive()).store.path == str(tmp_path)
 
 
