@@ -46,7 +46,7 @@ def ways(gate):
     return {"url": gate.url, "ca_path": gate.ca, "client_cert": gate.cert, "client_key": gate.key, "models": ["x"]}
 
 
-@pytest.mark.parametrize("module", [ollama_models, ollama_info])
+@pytest.mark.parametrize("module", [ollama_models, pytest.param(ollama_info, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("who", ["options", "url", "header"])
 def test_a_server_behind_tls_a_client_certificate_and_a_password(capsys, gate, module, who):
     options = ways(gate)
