@@ -35,7 +35,7 @@ def by_a_stalled_pull(said):
     line = {"status": "pulling aaa", "digest": "sha256:a", "total": 100, "completed": 99}
     with serving({("POST", "/api/pull"): streaming(lambda: _for_ever(line))}) as server:
         with pytest.raises(LocalModelsError) as caught:
-            Ollama(Client(server.url, "Ollama")).pull("x", stall_timeout=0.5)
+            Ollama(Client(server.url, "Ollama")).pull("x", stall_timeout=0.1)
     return str(caught.value)
 
 

@@ -149,7 +149,7 @@ def test_a_pull_that_nobody_waits_for_is_cancelled():
     over = threading.Event()
     try:
         with pytest.raises(Abandoned) as caught:
-            pull(streaming([START], hold=over), stall_timeout=5, abandoned=lambda: True)
+            pull(streaming([START], hold=over), stall_timeout=1, abandoned=lambda: True)
     finally:
         over.set()
     assert "nobody waits" in str(caught.value)
