@@ -114,7 +114,9 @@ def of_server(url, found):
     if usual and found:
         return usual
     own = of_process(url, found)
-    return usual if not own or usual and os.path.samefile(usual.path, own.path) else own
+    if own and not (usual and os.path.samefile(usual.path, own.path)):
+        return own
+    return usual
 
 
 def find(url_host, found, places=USUAL_PLACES):

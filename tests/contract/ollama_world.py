@@ -80,11 +80,11 @@ class World:
         for number, tag in enumerate(("latest", "m1", "m2", "m3")):
             self.publish("mid:" + tag, bytes([number, 1, 2, 3]) * (MID // 4), TEMPLATE)
 
-    def publish(self, name, content, layers=None):
-        """Put a model with these weights (bytes) and layers (LAYERS) into the registry, in place of what had its name."""
+    def publish(self, name, content, layers=None, config=None):
+        """Put a model with these weights (bytes), layers (LAYERS) and configuration (map) into the registry, in place of what had its name."""
         file = self.folder / "weights"
         file.write_bytes(content)
-        return registry_program().add(self.folder / "registry", name, file, LAYERS if layers is None else layers)
+        return registry_program().add(self.folder / "registry", name, file, LAYERS if layers is None else layers, config)
 
     def faults(self, *rules):
         """Replace the registry's faults; {"host"} is given in recorded words."""

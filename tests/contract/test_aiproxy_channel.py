@@ -12,7 +12,6 @@ import json
 import sys
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _aiproxy, _aiproxy_plan, _session
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import Secret
@@ -21,6 +20,7 @@ from ansible_collections.localmodels.fastgpt.plugins.modules import aiproxy_chan
 from ansible_collections.localmodels.fastgpt.tests.contract import wire
 from ansible_collections.localmodels.fastgpt.tests.contract.test_aiproxy import ADMIN_KEY, REAL, STAND_IN
 from ansible_collections.localmodels.fastgpt.tests.contract.upstream import Upstream
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import printed
 
 CHANNEL_KEY = "contract-channel-key"
 
@@ -44,11 +44,7 @@ def url(request, tmp_path_factory):
 
 
 def call(capsys, url, check, **channel):
-    options = {"aiproxy_url": url, "admin_key": ADMIN_KEY, "channels": [channel]}
-    with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=True)):
-        with pytest.raises(SystemExit):
-            aiproxy_channel.main()
-    out = capsys.readouterr().out
+    out = printed(aiproxy_channel, capsys, check, aiproxy_url=url, admin_key=ADMIN_KEY, channels=[channel])
     assert ADMIN_KEY not in out and CHANNEL_KEY not in out
     return json.loads(out)
 

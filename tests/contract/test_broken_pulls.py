@@ -21,7 +21,7 @@ from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_model
 from ansible_collections.localmodels.fastgpt.tests.contract.ollama_world import TEMPLATE, World
 from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import VERSIONS, start_ollama
 from ansible_collections.localmodels.fastgpt.tests.contract.wire import send
-from ansible_collections.localmodels.fastgpt.tests.unit.test_ollama_modules import call
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import call
 
 SIZE, PACE = 600_000, 50_000    # bytes, and a second: a pull of 12 s
 QUIET = 2.5                     # seconds in which a download that goes on would be seen

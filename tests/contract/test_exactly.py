@@ -15,17 +15,25 @@ from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info,
 from ansible_collections.localmodels.fastgpt.tests.contract.ollama_world import World
 from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import OLD, REAL, real_version, start_ollama
 from ansible_collections.localmodels.fastgpt.tests.contract.wire import send
-from ansible_collections.localmodels.fastgpt.tests.unit.test_ollama_modules import call
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import call
 
 
 class Lab:
     """A server and a registry with tiny:latest, tiny:v2 and lab/tiny:latest of which the first and the last are the same."""
 
     def __init__(self, folder):
+        (folder / "world").mkdir()
         self.world = World(folder / "world").start()
         self.host = self.world.values["127.0.0.1:5001"]
         self.server = start_ollama(folder / "ollama", "0.32.15")
         self.known = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *dummy):
+        self.server.stop()
+        self.world.stop()
 
     def tiny(self, **more):
         return dict({"name": self.host + "/library/tiny"}, **more)
@@ -36,12 +44,8 @@ class Lab:
 
 @pytest.fixture(name="lab", scope="module")
 def _lab(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("exactly")
-    (folder / "world").mkdir()
-    lab = Lab(folder)
-    yield lab
-    lab.server.stop()
-    lab.world.stop()
+    with Lab(tmp_path_factory.mktemp("exactly")) as lab:
+        yield lab
 
 
 @pytest.fixture(name="run")

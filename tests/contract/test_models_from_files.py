@@ -16,7 +16,7 @@ from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info,
 from ansible_collections.localmodels.fastgpt.tests.contract import weights, weights_files
 from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import REAL, start_ollama
 from ansible_collections.localmodels.fastgpt.tests.contract.wire import send
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import printed
 
 READS = ("GET", "HEAD")
 
@@ -35,11 +35,7 @@ class Host:
         self.asked.clear()
         if module is ollama_models:
             options.update(models=list(models), retries=options.get("retries", 0))
-        options = {"_ansible_check_mode" if key == "check" else key: value for key, value in options.items()}
-        with patch_module_args(dict(options, url=self.server.url, _ansible_diff=True)):
-            with pytest.raises(SystemExit):
-                module.main()
-        return json.loads(self.capsys.readouterr().out)
+        return json.loads(printed(module, self.capsys, url=self.server.url, **options))
 
     def gguf(self, name="tiny.gguf", seed=1, kind="F16"):
         path = self.folder / name

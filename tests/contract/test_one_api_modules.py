@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _aiproxy_plan, _one_api, _one_api_container_apply
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _one_api_place as place
@@ -20,6 +19,7 @@ from ansible_collections.localmodels.fastgpt.plugins.modules import one_api_chan
 from ansible_collections.localmodels.fastgpt.tests.contract import wire
 from ansible_collections.localmodels.fastgpt.tests.contract.test_one_api import REAL, server
 from ansible_collections.localmodels.fastgpt.tests.contract.upstream import Upstream
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import printed
 
 ACCESS_TOKEN = "accessTokenOfTheModules000000001"
 CLIENT_KEY = "clientKeyOfTheModules000000000000000000000000001"
@@ -52,11 +52,7 @@ def fresh(tmp_path):
 
 
 def call(capsys, module, url, check, **options):
-    arguments = dict({"url": url, "access_token": ACCESS_TOKEN, "_ansible_check_mode": check, "_ansible_diff": True}, **options)
-    with patch_module_args(arguments):
-        with pytest.raises(SystemExit):
-            module.main()
-    out = capsys.readouterr().out
+    out = printed(module, capsys, check, **dict({"url": url, "access_token": ACCESS_TOKEN}, **options))
     assert ACCESS_TOKEN not in out and CHANNEL_KEY not in out and CLIENT_KEY not in out
     return json.loads(out)
 

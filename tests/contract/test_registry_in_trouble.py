@@ -14,19 +14,15 @@ import pytest
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_models
 from ansible_collections.localmodels.fastgpt.tests.contract import weights
 from ansible_collections.localmodels.fastgpt.tests.contract.test_exactly import Lab
-from ansible_collections.localmodels.fastgpt.tests.unit.test_ollama_modules import call
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import call
 
 OLLAMA = "*Go/go*"  # how Ollama, and not the module, names itself to a registry
 
 
 @pytest.fixture(name="lab", scope="module")
 def _lab(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trouble")
-    (folder / "world").mkdir()
-    lab = Lab(folder)
-    yield lab
-    lab.server.stop()
-    lab.world.stop()
+    with Lab(tmp_path_factory.mktemp("trouble")) as lab:
+        yield lab
 
 
 @pytest.fixture(name="new")

@@ -18,10 +18,9 @@ import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _http, _ollama, _store
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
 from ansible_collections.localmodels.fastgpt.tests.contract import weights
-from ansible_collections.localmodels.fastgpt.tests.contract.ollama_world import registry_program
 from ansible_collections.localmodels.fastgpt.tests.contract.test_exactly import Lab
 from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import start_ollama
-from ansible_collections.localmodels.fastgpt.tests.unit.test_ollama_modules import call
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import call
 
 EACH = {"name", "state", "action", "digest_before", "digest_after", "bytes", "seconds"}
 RATE = 250_000  # bytes a second, so that a pull takes one
@@ -30,15 +29,10 @@ RATE = 250_000  # bytes a second, so that a pull takes one
 @pytest.fixture(name="lab", scope="module")
 def _lab(tmp_path_factory):
     """kin-a and kin-b have the same weights, other has weights of its own."""
-    folder = tmp_path_factory.mktemp("whole")
-    (folder / "world").mkdir()
-    lab = Lab(folder)
-    for name, seed in (("kin-a", 11), ("kin-b", 11), ("other", 12), ("late", 13), ("fourth", 14)):
-        (folder / "weights").write_bytes(weights.llama(seed))
-        registry_program().add(lab.world.folder / "registry", name + ":latest", folder / "weights", {"template": "{{ .Prompt }} " + name}, {"model_type": name})
-    yield lab
-    lab.server.stop()
-    lab.world.stop()
+    with Lab(tmp_path_factory.mktemp("whole")) as lab:
+        for name, seed in (("kin-a", 11), ("kin-b", 11), ("other", 12), ("late", 13), ("fourth", 14)):
+            lab.world.publish(name + ":latest", weights.llama(seed), {"template": "{{ .Prompt }} " + name}, {"model_type": name})
+        yield lab
 
 
 @pytest.fixture(name="asked")

@@ -9,11 +9,10 @@ import hashlib
 import json
 import os
 
-import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle_export, _bundle_plan
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, unkept, untold
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import as_documented, printed
 from small_server import serving
 
 ARCHIVE = b"an archive" * 1000
@@ -127,13 +126,9 @@ def name_of(path):
 
 def call(module, capsys, check=False, **options):
     """Result of a module, run as on a host."""
-    with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=True)):
-        with pytest.raises(SystemExit):
-            module.main()
-    result = json.loads(capsys.readouterr().out)
+    result = json.loads(printed(module, capsys, check, **options))
     result.pop("needed", None)  # for the action plugin, which takes it out
-    assert untold(module, result) == [] and unkept(module, result) == []
-    return result
+    return as_documented(module, result)
 
 
 def manifest_digest(registry, model):

@@ -47,6 +47,27 @@ except ImportError:
             basic._ANSIBLE_ARGS = before
 
 
+def printed(module, capsys, check=False, diff=True, **options):
+    """What a module prints (str) when it is run with these options, in check mode or not, with diffs or not."""
+    with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=diff)):
+        try:
+            module.main()
+        except SystemExit:
+            return capsys.readouterr().out
+    raise AssertionError("a module ends its process")
+
+
+def call(module, capsys, check=False, diff=True, **options):
+    """The result (dict) of printed(), which is as the module's documentation tells it."""
+    return as_documented(module, json.loads(printed(module, capsys, check, diff, **options)))
+
+
+def as_documented(module, result):
+    """The result, after its keys were held against the module's RETURN, both ways."""
+    assert untold(module, result) == [] and unkept(module, result) == []
+    return result
+
+
 def untold(module, result):
     """Keys (sorted list of str) of a module's result, and of the maps in it, that its RETURN does not tell."""
     told = yaml_load(module.RETURN)

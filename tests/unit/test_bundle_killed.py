@@ -16,7 +16,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_bundle_export
 from bundle_world import ARCHIVE, Docker, digest, export, files_of, serving_two_models
-from test_ollama_modules import call
+from run_module import call
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.action import fastgpt_compose as action_plugin
 from ansible_collections.localmodels.fastgpt.plugins.modules import fastgpt_compose
-from run_module import patch_module_args, unkept, untold
+from run_module import as_documented, printed
 from test_compose_apply import HERE, files
 from test_compose_strategies import engine_in
 
@@ -35,10 +35,7 @@ class Action(action_plugin.ActionModule):
         return False
 
     def _execute_module(self, module_name=None, module_args=None, task_vars=None):
-        with patch_module_args(dict(module_args, _ansible_check_mode=self._task.check_mode, _ansible_diff=True)):
-            with pytest.raises(SystemExit):
-                fastgpt_compose.main()
-        return json.loads(self._capsys.readouterr().out)
+        return json.loads(printed(fastgpt_compose, self._capsys, self._task.check_mode, **module_args))
 
 
 def play(engine, capsys, check=False, **options):
@@ -46,8 +43,7 @@ def play(engine, capsys, check=False, **options):
     engine.calls.clear()
     result = Action(capsys, check, dict(options, project_dir=engine.folder, ollama=HERE)).run(task_vars={"inventory_hostname": "box"})
     result.pop("invocation", None)
-    assert untold(fastgpt_compose, result) == [] and unkept(fastgpt_compose, result) == []
-    return result, [call for call in engine.calls if " up " in call]
+    return as_documented(fastgpt_compose, result), [call for call in engine.calls if " up " in call]
 
 
 @pytest.mark.parametrize("strategy, apply", [("override", True), ("in_place", True), pytest.param("override", False, marks=pytest.mark.thorough),

@@ -16,7 +16,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.modules import fastgpt_compose
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_decide import decide
-from run_module import patch_module_args, unkept, untold
+from run_module import call
 from test_compose import task
 from test_compose_apply import HERE, OVERRIDE, Clock, files
 from test_compose_strategies import FEW_WAYS, KEY, MAIN, WAYS, connect, engine_in, variables
@@ -246,14 +246,10 @@ def test_the_module_shows_what_would_come_back(tmp_path, capsys):
     backup.write([(MAIN, b"services: {a: {}}\n")])
     backup.finish(5)
     (tmp_path / MAIN).write_text("services: {b: {}}\n")
-    options = {"project_dir": str(tmp_path), "ollama": [], "state": "restored", "_ansible_check_mode": True}
-    with patch_module_args(options), pytest.raises(SystemExit):
-        fastgpt_compose.main()
-    result = json.loads(capsys.readouterr().out)
+    result = call(fastgpt_compose, capsys, check=True, diff=False, project_dir=str(tmp_path), ollama=[], state="restored")
     assert result["changed"] and result["restored"] == 1 and result["backups"] == [1]
     assert result["diff"][0]["after"] == "services: {}\n" and (tmp_path / MAIN).read_text() == "services: {b: {}}\n"
     assert ["docker-compose.yml was edited since" in str(one) for one in result["warnings"]] == [True]
-    assert untold(fastgpt_compose, result) == [] and unkept(fastgpt_compose, result) == []
 
 
 @pytest.mark.parametrize("dotenv", [None, "A=1\n"])

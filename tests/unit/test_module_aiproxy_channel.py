@@ -8,7 +8,7 @@ import json
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.modules import aiproxy_channel
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, unkept, untold
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import as_documented, printed
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving
 
 ADMIN_KEY, CHANNEL_KEY = "s3cret-admin-key", "s3cret-channel-key"
@@ -31,15 +31,9 @@ def gateway(rows, configs=CONFIGS, sets=None):
 
 
 def call(server, capsys, channels, check=False):
-    options = {"aiproxy_url": server.url, "admin_key": ADMIN_KEY, "channels": channels}
-    with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=True)):
-        with pytest.raises(SystemExit):
-            aiproxy_channel.main()
-    out = capsys.readouterr().out
+    out = printed(aiproxy_channel, capsys, check, aiproxy_url=server.url, admin_key=ADMIN_KEY, channels=channels)
     assert ADMIN_KEY not in out and CHANNEL_KEY not in out
-    result = json.loads(out)
-    assert untold(aiproxy_channel, result) == [] and unkept(aiproxy_channel, result) == []
-    return result
+    return as_documented(aiproxy_channel, json.loads(out))
 
 
 def test_twenty_channels_that_are_as_declared_cost_two_requests(capsys):

@@ -8,7 +8,7 @@ import json
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.modules import one_api_channel, one_api_token
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, unkept, untold
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import as_documented, printed
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving
 
 ACCESS_TOKEN, CHANNEL_KEY, CLIENT_KEY = "s3cret-access-token", "s3cret-channel-key", "s3cret-client-key"
@@ -25,15 +25,9 @@ def data(*value):
 
 
 def call(server, capsys, module, check=False, **options):
-    arguments = dict({"url": server.url, "access_token": ACCESS_TOKEN, "_ansible_check_mode": check, "_ansible_diff": True}, **options)
-    with patch_module_args(arguments):
-        with pytest.raises(SystemExit):
-            module.main()
-    out = capsys.readouterr().out
+    out = printed(module, capsys, check, **dict({"url": server.url, "access_token": ACCESS_TOKEN}, **options))
     assert ACCESS_TOKEN not in out and CHANNEL_KEY not in out and CLIENT_KEY not in out
-    result = json.loads(out)
-    assert untold(module, result) == [] and unkept(module, result) == []
-    return result
+    return as_documented(module, json.loads(out))
 
 
 def test_twenty_channels_that_are_as_declared_cost_one_request(capsys):

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _container_apply, _ollama_service_apply, _release
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_container, ollama_release, ollama_service
 from ansible_collections.localmodels.fastgpt.tests.unit import test_ollama_container, test_ollama_service, test_release
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, unkept, untold
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import as_documented, printed
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving
 
 host, engine, no_waiting = test_ollama_service.host, test_ollama_container.engine, test_release.no_waiting
@@ -22,14 +22,10 @@ OF_A_PATH = ("uid", "gid", "owner", "group", "mode", "state", "size")  # what An
 
 def call(module, capsys, check=False, **options):
     """What a module prints (dict) when it is run with these options."""
-    with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=True)):
-        with pytest.raises(SystemExit):
-            module.main()
-    result = json.loads(capsys.readouterr().out)
+    result = json.loads(printed(module, capsys, check, **options))
     for key in OF_A_PATH if "path" in result else ():
         result.pop(key, None)
-    assert untold(module, result) == [] and unkept(module, result) == []
-    return result
+    return as_documented(module, result)
 
 
 def everything(folder):

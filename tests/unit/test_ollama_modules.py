@@ -16,7 +16,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import Ollama
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args, unkept, untold
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import call
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
 
 BLOB = {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:" + "a" * 64, "size": 90}
@@ -26,16 +26,6 @@ DIGEST = hashlib.sha256(MANIFEST).hexdigest()
 
 def tags(*names):
     return 200, {"models": [{"name": name, "model": name, "digest": DIGEST, "size": 100, "details": {}} for name in names]}
-
-
-def call(module, capsys, check=False, diff=True, **options):
-    """What a module prints (dict) when it is run with these options."""
-    with patch_module_args(dict(options, _ansible_check_mode=check, _ansible_diff=diff)):
-        with pytest.raises(SystemExit):
-            module.main()
-    result = json.loads(capsys.readouterr().out)
-    assert untold(module, result) == [] and unkept(module, result) == []
-    return result
 
 
 def test_twenty_models_that_are_there_cost_exactly_one_request(capsys):

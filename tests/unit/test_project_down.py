@@ -8,7 +8,7 @@ import json
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.modules import aiproxy_channel, fastgpt_app, fastgpt_models
-from ansible_collections.localmodels.fastgpt.tests.unit.run_module import patch_module_args
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import printed
 from test_docker import Fake
 from test_project import LIST_STYLE, load
 
@@ -31,10 +31,7 @@ def nothing_runs(module):
 def test_what_does_not_run_is_no_failure_of_check_mode(monkeypatch, capsys, tmp_path, module, check):
     monkeypatch.setattr(module, "runner", nothing_runs)
     (tmp_path / "docker-compose.yml").write_text("services: {}\n")
-    with patch_module_args(dict(ITEMS[module], project_dir=str(tmp_path), _ansible_check_mode=check)):
-        with pytest.raises(SystemExit):
-            module.main()
-    result = json.loads(capsys.readouterr().out)
+    result = json.loads(printed(module, capsys, check, diff=False, project_dir=str(tmp_path), **ITEMS[module]))
     assert bool(result.get("failed")) != check and not result.get("changed")
     said = json.dumps(result["warnings"]) if check else result["msg"]
     if module is aiproxy_channel:  # AI Proxy has no address at all then; FastGPT's published port is known from the file

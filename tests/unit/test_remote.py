@@ -16,8 +16,9 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import C
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import Ollama
 from ansible_collections.localmodels.fastgpt.plugins.modules import ollama_info, ollama_models
 from ansible_collections.localmodels.fastgpt.tests.unit.gate import standing
+from ansible_collections.localmodels.fastgpt.tests.unit.run_module import call
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
-from ansible_collections.localmodels.fastgpt.tests.unit.test_ollama_modules import MANIFEST, call, tags
+from ansible_collections.localmodels.fastgpt.tests.unit.test_ollama_modules import MANIFEST, tags
 
 PASSWORD = "p@ss:w/rd %hidden"
 WRITTEN = "p%40ss%3Aw%2Frd%20%25hidden"
