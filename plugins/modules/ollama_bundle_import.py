@@ -261,6 +261,7 @@ def models_of(module, ollama, bundle):
         if not module.check_mode:
             raise
         module.warn("%s Check mode goes on as if it ran and held no models." % problem)
+    # Here a store is written to: a usual place that fits, and never one that is guessed from the processes of this host.
     store = _store.Store(params["store_path"]) if params["store_path"] else _store.find(urlsplit(params["url"]).hostname, found)
     if not module.check_mode and (store is None or not os.path.isdir(store.path)):
         raise LocalModelsError(
