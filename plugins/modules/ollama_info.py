@@ -66,7 +66,10 @@ EXAMPLES = r"""
 
 - name: Show how much of its video memory is taken, and until when
   ansible.builtin.debug:
-    msg: "{{ ollama.running | community.general.json_query('[].{name: name, vram: size_vram, until: expires_at}') }}"
+    msg: "{{ item.size_vram }} bytes, until {{ item.expires_at }}"
+  loop: "{{ ollama.running }}"
+  loop_control:
+    label: "{{ item.name }}"
 
 - name: Fail early if FastGPT would be promised more than the server gives
   ansible.builtin.assert:
