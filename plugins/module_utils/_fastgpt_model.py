@@ -104,7 +104,7 @@ def type_of(shown):
 
 def _likely_type(item):
     """The type of a model that nobody has pulled yet, for check mode on a fresh host."""
-    return "embedding" if list(item.get("default_for") or ()) == ["embedding"] else "llm"
+    return "embedding" if _default_for(item) == ["embedding"] else "llm"
 
 
 def context_of(item, name, shown, server_context, asked_for=True):
@@ -134,7 +134,7 @@ def defaults(items, records):
         if isinstance(item, str) or item.get("state") == "absent":
             continue
         name = ModelName.parse(item["name"]).short
-        for word in item.get("default_for") or ():
+        for word in _default_for(item):
             _choose(chosen, name, word, kinds.get(name))
     fallback = {}
     for key, kind in DEFAULT_FOR.values():
@@ -190,6 +190,13 @@ def channels(places, kept, name="ollama"):
                 models.append({"name": short, "type": kinds[short]})
         found.append({"name": name if len(places) == 1 else "%s-%s" % (name, place["host"]), "url": place["url"], "models": models})
     return found
+
+
+def _default_for(item):
+    words = item.get("default_for") or []
+    if not isinstance(words, (list, tuple)):
+        raise LocalModelsError("%s has default_for %r, which is no list" % (ModelName.parse(item["name"]).short, words), "Write default_for: [%s]" % words)
+    return list(words)
 
 
 def _choose(chosen, name, word, kind):

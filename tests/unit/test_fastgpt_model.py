@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from hypothesis import given
 from hypothesis import strategies as some
 
+from ansible_collections.localmodels.fastgpt.plugins.filter.fastgpt import model_names
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_model import record, records, setup
 
@@ -178,3 +180,16 @@ def test_setup_before_anything_was_pulled():
 def test_defaults_that_contradict_are_refused(models, words):
     with pytest.raises(LocalModelsError, match=words):
         setup([place(models)], [CHAT, EMBED])
+
+
+@pytest.mark.parametrize("known", [[], [EMBED]])
+def test_a_text_in_the_place_of_a_list_of_uses_is_told(known):
+    with pytest.raises(LocalModelsError, match=r"bge-m3:latest has default_for 'embedding', which is no list. Write default_for: \[embedding\]"):
+        setup([place([{"name": "bge-m3", "default_for": "embedding"}])], known)
+
+
+def test_the_names_in_a_list_of_models():
+    assert model_names(["qwen2.5", {"name": "Bge-M3", "default_for": ["embedding"]}]) == ["qwen2.5:latest", "Bge-M3:latest"]
+    assert model_names("a:1, b") == ["a:1", "b:latest"]
+    with pytest.raises(AnsibleFilterError, match="has no name"):
+        model_names([{"state": "absent"}])

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pathlib
 import re
 
+import jinja2
 import pytest
 from ansible.module_utils.common.yaml import yaml_load
 
@@ -32,6 +33,17 @@ def test_roles_are_found():
 def test_argument_specs_hold_the_very_defaults(role):
     declared = {name: option["default"] for name, option in options(role).items() if "default" in option}
     assert load(role, "defaults/main.yml") == declared
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_a_default_needs_no_variable_that_is_not_there(role):
+    """All defaults are read when a role begins, also of options that are given, so that an undefined variable in one would stop the role."""
+    defaults = load(role, "defaults/main.yml")
+    reader = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    reader.filters.update(dict.fromkeys(("localmodels.fastgpt.ollama_near_url", "localmodels.fastgpt.ollama_places"), lambda *given: "read"))
+    known = dict(defaults, inventory_hostname="box", hostvars={}, **{"__%s_here" % role: {}})
+    for value in defaults.values():
+        reader.from_string(str(value)).render(known)
 
 
 @pytest.mark.parametrize("role", NAMES)
