@@ -167,6 +167,23 @@ def test_two_spellings_of_one_model_are_one():
     assert len(found["records"]) == len(found["ollamas"][0]["models"]) == 1 and found["defaults"] == {"llm": "qwen2.5:0.5b"}
 
 
+@pytest.mark.parametrize("one, two, served", [
+    (["qwen2.5:0.5b"], [{"name": "qwen2.5:0.5b", "state": "absent", "context": 1}], [True, False]),
+    ([{"name": "qwen2.5:0.5b", "state": "absent", "context": 1}], ["qwen2.5:0.5b"], [False, True]),
+    ([{"name": "qwen2.5:0.5b", "state": "absent"}], [{"name": "qwen2.5:0.5b", "state": "absent"}], [False, False])])
+def test_a_model_that_one_host_no_longer_holds_stays_while_another_one_serves_it(one, two, served):
+    found = setup([place(one, "one"), place(two, "two")], [CHAT])
+    (kept,) = found["records"]
+    assert [channel.get("state") != "absent" for channel in found["channels"]] == served
+    assert kept["state"] == ("present" if any(served) else "absent") and kept["metadata"].get("maxContext", 4096) == 4096
+
+
+def test_hosts_may_spell_a_model_in_their_own_way():
+    found = setup([place(["Qwen2.5:0.5B"], "one"), place([{"name": "qwen2.5:0.5b", "default_for": ["llm"]}], "two")], [CHAT])
+    names = [model["name"] for one in found["ollamas"] for model in one["models"]] + [one["name"] for one in found["records"]] + [found["chat_model"]]
+    assert names == ["qwen2.5:0.5b"] * 4 and found["missing"] == []
+
+
 def test_setup_before_anything_was_pulled():
     found = setup([place(["qwen2.5:0.5b", {"name": "bge-m3", "default_for": ["embedding"]}])], [])
     assert found["missing"] == ["qwen2.5:0.5b", "bge-m3:latest"]
