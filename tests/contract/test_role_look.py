@@ -13,6 +13,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import start_ollama
 from ansible_collections.localmodels.fastgpt.tests.contract.wire import Server, free_port, send
 
@@ -40,50 +41,55 @@ def _world(tmp_path_factory):
     registry.stop()
 
 
-def play(world, hosts, tasks_from="look", **variables):
-    """(return code, what was printed, fact fastgpt_models_setup). hosts: {inventory name: variables} of those that run Ollama."""
-    folder, setup = world.folder, world.folder / "setup.json"
+def inventory(world, ollama, fastgpt):
+    """ollama, fastgpt: {inventory name: variables} of the hosts in these groups. All are this machine."""
     here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    (folder / "inventory.yml").write_text(json.dumps({"all": {"hosts": {name: dict(here, **more) for name, more in dict(hosts, chat01={}).items()}}}))
-    given = {"fastgpt_models_project_dir": str(folder), "fastgpt_models_ollama_hosts": list(hosts), "local_models": [world.model],
-             "fastgpt_ollama_urls": {name: "http://%s:11434" % name for name in hosts}}
-    (folder / "play.yml").write_text(json.dumps([{"hosts": "chat01", "gather_facts": False, "vars": dict(given, **variables), "tasks": [
-        {"ansible.builtin.include_role": {"name": "localmodels.fastgpt.fastgpt_models", "tasks_from": tasks_from}},
-        {"ansible.builtin.copy": {"content": "{{ fastgpt_models_setup | to_json }}", "dest": str(setup), "mode": "0600"}}]}]))
+    (world.folder / "inventory.yml").write_text(json.dumps({"all": {"vars": here, "children": {
+        "ollama": {"hosts": ollama}, "fastgpt": {"hosts": fastgpt}}}}))
+
+
+def run(world, *plays):
+    """(return code, what was printed, in one line) of ansible-playbook."""
+    (world.folder / "plays.yml").write_text(json.dumps(plays))
     done = subprocess.run(
-        [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory.yml", "play.yml"], cwd=folder, capture_output=True, text=True,
-        check=False, timeout=300, env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(folder / "collections"), "ANSIBLE_HOME": str(folder / "home")})
-    return done.returncode, " ".join((done.stdout + done.stderr).split()), json.loads(setup.read_text()) if done.returncode == 0 else None
+        [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory.yml", "plays.yml"], cwd=world.folder, capture_output=True,
+        text=True, check=False, timeout=300,
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(world.folder / "collections"), "ANSIBLE_HOME": str(world.folder / "home")})
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def play(world, hosts, tasks_from="look"):
+    """(return code, what was printed, fact fastgpt_models_setup). hosts: {inventory name: variables} of those that run Ollama. The list of models is
+    a text, as after -e local_models=NAME, and nothing but the role's own variables is given."""
+    setup = world.folder / "setup.json"
+    inventory(world, hosts, {"chat01": {}})
+    given = {"fastgpt_models_project_dir": str(world.folder), "fastgpt_models_ollama_hosts": list(hosts), "local_models": world.model,
+             "fastgpt_ollama_urls": {name: "http://%s:11434" % name for name in hosts}}
+    code, said = run(world, {"hosts": "fastgpt", "gather_facts": False, "vars": given, "tasks": [
+        {"ansible.builtin.include_role": {"name": "localmodels.fastgpt.fastgpt_models", "tasks_from": tasks_from}},
+        {"ansible.builtin.copy": {"content": "{{ fastgpt_models_setup | to_json }}", "dest": str(setup), "mode": "0600"}}]})
+    return code, said, json.loads(setup.read_text()) if code == 0 else None
 
 
 def test_an_ollama_that_does_not_answer_keeps_nobody_from_the_others(world):
     code, said, setup = play(world, {"gpu-1": {"ollama_url": world.url}, "gpu-2": {"ollama_url": world.silent}})
     assert code == 0 and "[WARNING]" in said and "%s refuses the connection" % world.silent in said, said
     assert setup["missing"] == [] and [one["name"] for one in setup["channels"]] == ["ollama-gpu-1", "ollama-gpu-2"]
+    (record,) = setup["records"]
+    assert record["name"] == world.model and record["metadata"]["maxContext"] == 2048, "the process works with no more"
 
 
 def test_a_lone_one_that_does_not_answer_is_left_to_the_walk_and_stops_the_setup(world):
-    code, said, setup = play(world, {"gpu-2": {"ollama_url": world.silent}})
-    assert code == 0 and setup["missing"] == [world.model], said
-    code, said, setup = play(world, {"gpu-2": {"ollama_url": world.silent}}, tasks_from="main")
-    assert code == 2 and "No Ollama of gpu-2 holds %s. There is no answer from gpu-2; the cause is told above." % world.model in said, said
+    code, said, dummy = play(world, {"gpu-2": {"ollama_url": world.silent}}, tasks_from="main")
+    assert code == 2 and "TASK [localmodels.fastgpt.fastgpt_models : Look | What follows from both]" in said, said
+    assert "No Ollama of gpu-2 holds %s. There is no answer from gpu-2; the cause is told above." % world.model in said, said
 
 
-@pytest.mark.parametrize("declared, promised", [(4096, 2048), (1024, 1024)])
-def test_no_more_context_is_promised_than_the_process_works_with(world, declared, promised):
-    code, said, setup = play(world, {"gpu-1": {"ollama_url": world.url}}, fastgpt_models_context=declared)
-    assert code == 0 and setup["records"][0]["metadata"]["maxContext"] == promised, (said, setup)
-
-
-def test_a_text_in_the_place_of_the_list_is_read_alike_everywhere(world):
-    code, said, setup = play(world, {"gpu-1": {"ollama_url": world.url}}, local_models=world.model)
-    assert code == 0 and [one["name"] for one in setup["records"]] == [world.model], said
-
-
-@pytest.mark.parametrize("wrong, words", [
-    ([{"state": "present"}], "An item of the list of models has no name"),
-    ([{"name": "small", "default_for": "embedding"}], "small:latest has default_for 'embedding', which is no list. Write default_for: [embedding]."),
-])
-def test_what_is_wrong_in_the_list_is_named(world, wrong, words):
-    code, said, dummy = play(world, {"gpu-1": {"ollama_url": world.url}}, local_models=wrong)
-    assert code == 2 and words in said, said
+def test_a_host_may_say_which_of_the_ollamas_its_fastgpt_uses(world):
+    plays = [yaml_load((CHECKOUT / "playbooks" / (name + ".yml")).read_text()) for name in ("connect", "verify")]
+    given, same = [one["vars"] for (one,) in plays]
+    assert given == same
+    inventory(world, {"gpu-1": {}, "gpu-2": {}}, {"chat01": {"fastgpt_compose_ollama_hosts": ["gpu-2"]}, "chat02": {}})
+    tasks = [{"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} uses {{ fastgpt_compose_ollama_hosts | join(' and ') }}."}}]
+    code, said = run(world, {"hosts": "fastgpt", "gather_facts": False, "vars": given, "tasks": tasks})
+    assert code == 0 and "chat01 uses gpu-2." in said and "chat02 uses gpu-1 and gpu-2." in said, said
