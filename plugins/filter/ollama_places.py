@@ -29,6 +29,8 @@ def ollama_places(hosts, hostvars, known=None):
 def fastgpt_places(hosts, urls, hostvars, own_host, own_models):
     """See fastgpt_places.yml."""
     _refuse_unknown(hosts, hostvars)
+    if not hosts:
+        raise AnsibleFilterError("No host is named whose Ollama FastGPT is to use: fastgpt_compose_ollama_hosts, or group ollama of the inventory, is empty.")
     unreached = [host for host in hosts if host not in urls]
     if unreached:
         raise AnsibleFilterError(

@@ -66,6 +66,11 @@ def test_a_text_stands_for_the_names_in_it():
         {"host": "box", "url": "u", "models": ["a:1", "b"]}, {"host": "gpu1", "url": "v", "models": ["c"]}]
 
 
+def test_an_empty_group_is_no_success():
+    with pytest.raises(AnsibleFilterError, match="No host is named whose Ollama FastGPT is to use"):
+        fastgpt_places([], {}, {}, "box", ["a"])
+
+
 def test_a_host_that_fastgpt_has_no_way_to():
     with pytest.raises(AnsibleFilterError, match="reaches the Ollama of gpu2 is not known.* fastgpt_compose_ollama; a URL is known of gpu1"):
         fastgpt_places(["gpu1", "gpu2"], {"gpu1": "http://ollama:11434"}, {"gpu1": {}, "gpu2": {}}, "box", [])
