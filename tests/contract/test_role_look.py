@@ -48,17 +48,17 @@ def inventory(world, ollama, fastgpt):
         "ollama": {"hosts": ollama}, "fastgpt": {"hosts": fastgpt}}}}))
 
 
-def run(world, *plays):
-    """(return code, what was printed, in one line) of ansible-playbook."""
+def run(world, *plays, words=()):
+    """(return code, what was printed, in one line) of ansible-playbook, called with these words too."""
     (world.folder / "plays.yml").write_text(json.dumps(plays))
     done = subprocess.run(
-        [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory.yml", "plays.yml"], cwd=world.folder, capture_output=True,
+        [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory.yml", "plays.yml", *words], cwd=world.folder, capture_output=True,
         text=True, check=False, timeout=300,
         env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(world.folder / "collections"), "ANSIBLE_HOME": str(world.folder / "home")})
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
-def play(world, hosts, tasks_from="look"):
+def play(world, hosts, tasks_from="look", words=()):
     """(return code, what was printed, fact fastgpt_models_setup). hosts: {inventory name: variables} of those that run Ollama. The list of models is
     a text, as after -e local_models=NAME, and nothing but the role's own variables is given."""
     setup = world.folder / "setup.json"
@@ -67,7 +67,7 @@ def play(world, hosts, tasks_from="look"):
              "fastgpt_ollama_urls": {name: "http://%s:11434" % name for name in hosts}}
     code, said = run(world, {"hosts": "fastgpt", "gather_facts": False, "vars": given, "tasks": [
         {"ansible.builtin.include_role": {"name": "localmodels.fastgpt.fastgpt_models", "tasks_from": tasks_from}},
-        {"ansible.builtin.copy": {"content": "{{ fastgpt_models_setup | to_json }}", "dest": str(setup), "mode": "0600"}}]})
+        {"ansible.builtin.copy": {"content": "{{ fastgpt_models_setup | to_json }}", "dest": str(setup), "mode": "0600"}, "check_mode": False}]}, words=words)
     return code, said, json.loads(setup.read_text()) if code == 0 else None
 
 
@@ -83,6 +83,13 @@ def test_a_lone_one_that_does_not_answer_is_left_to_the_walk_and_stops_the_setup
     code, said, dummy = play(world, {"gpu-2": {"ollama_url": world.silent}}, tasks_from="main")
     assert code == 2 and "TASK [localmodels.fastgpt.fastgpt_models : Look | What follows from both]" in said, said
     assert "No Ollama of gpu-2 holds %s. There is no answer from gpu-2; the cause is told above." % world.model in said, said
+
+
+def test_check_mode_goes_on_where_there_is_no_ollama_yet_and_fails_where_the_run_would(world):
+    code, said, setup = play(world, {"gpu-2": {"ollama_url": world.silent}}, words=["--check"])
+    assert code == 0 and setup["missing"] == [world.model] and "refuses the connection" in said, said
+    code, said, dummy = play(world, {"gpu-2": {"ollama_url": "ftp://gpu-2"}}, words=["--check"])
+    assert code == 2 and "ftp://gpu-2" in said, said
 
 
 def test_a_host_may_say_which_of_the_ollamas_its_fastgpt_uses(world):

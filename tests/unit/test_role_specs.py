@@ -10,6 +10,7 @@ import re
 import jinja2
 import pytest
 from ansible.module_utils.common.yaml import yaml_load
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _ollama_options
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 NAMES = sorted(path.name for path in ROLES.iterdir())
@@ -114,6 +115,13 @@ def test_a_module_is_called_once_for_a_whole_list(role):
 def test_the_models_of_a_host_are_one_list_of_one_call():
     tasks = [one for one in load("ollama_models", "tasks/main.yml") if "localmodels.fastgpt.ollama_models" in one]
     assert [one["localmodels.fastgpt.ollama_models"]["models"] for one in tasks] == ["{{ local_models }}"]
+
+
+def test_an_ollama_is_asked_for_fastgpt_as_role_ollama_models_asks_it():
+    (asked,) = [one["localmodels.fastgpt.ollama_info"] for one in load("fastgpt_models", "tasks/look.yml") if "localmodels.fastgpt.ollama_info" in one]
+    assert set(_ollama_options.ARGUMENT_SPEC) <= set(asked)
+    for name in _ollama_options.ARGUMENT_SPEC:
+        assert "ollama_models_" + name in options("ollama_models") and "__fastgpt_models_theirs.ollama_models_%s" % name in asked[name], name
 
 
 @pytest.mark.parametrize("provider", options("ollama")["ollama_provider"]["choices"])
