@@ -308,7 +308,7 @@ class BridgedAIProxy(AIProxy):
 def connect(endpoint, params, read_only=False):
     """AIProxy for a _project_options.Endpoint. params: the options `project_dir` and `timeout` (seconds)."""
     if endpoint.bridged:
-        behind = Endpoint(endpoint.url[:-len(BRIDGE_PATH)], endpoint.secret, endpoint.found_in)
+        behind = Endpoint(endpoint.url[:-len(BRIDGE_PATH)], endpoint.secret, endpoint.found_in, stopped=endpoint.stopped)
         return BridgedAIProxy(_fastgpt.connect(behind, params, read_only))
     return direct(endpoint.url, endpoint.secret.value, params["timeout"], read_only)
 

@@ -9,6 +9,7 @@ import hashlib
 import re
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import HOST_GATEWAY, way
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import scrub
 
 HEADER = """\
 # Written by Ansible (role localmodels.fastgpt.fastgpt_compose): with it FastGPT's models come from Ollama.
@@ -59,19 +60,27 @@ def lacking(container, intents):
     """Sentences (list of str) about what a running container lacks of what its service shall have.
 
     container: dict with `name`, `state`, `networks` (list of Docker's names), `extra_hosts` ({name: address}),
-    `variables` ({name: value}), `other` (names of variables that differ from the operator's files). intents: list of Intent of that
-    service, networks by Docker's names. A play that ends between writing the file and recreating the container leaves such a
-    difference, and so does one that writes files only.
+    `names` ({network: what it is called there}), `variables` ({name: value}), `other` (names of variables that differ from the
+    operator's files). intents: list of Intent of that service, networks by Docker's names. A play that ends between writing the file
+    and recreating the container leaves such a difference, and so do one that writes files only, and `docker network disconnect`.
     """
-    if container["state"] != "running":
-        return ["Start %s, which is %s" % (container["name"], container["state"])]
+    start = [] if container["state"] == "running" else ["Start %s, which is %s" % (container["name"], container["state"])]
+    return start + differing(container, intents)
+
+
+def differing(container, intents):
+    """The sentences of lacking() that are about what a container was made from; none where there is no container."""
     found = []
+    if container["state"] == "missing":
+        return found
     for one in intents:
         if one.kind == "network" and one.name not in container["networks"]:
             found.append("Let %s join the Docker network %s" % (container["name"], one.name))
+        elif one.kind == "called" and one.value not in container["names"].get(one.name, [one.value]):
+            found.append("Let %s be called %s in the Docker network %s" % (container["name"], one.value, one.name))
         elif one.kind == "host" and one.name not in container["extra_hosts"]:
             found.append("Let %s know its Docker host as %s" % (container["name"], one.name))
-        elif one.kind in ("variable", "listed") and (container["variables"].get(one.name) or "") != one.value:
+        elif one.kind in ("variable", "listed") and (container["variables"].get(one.name) or "") != scrub(one.value):
             found.append("Give %s its %s" % (container["name"], one.name))
     ours = {one.name for one in intents if one.kind in ("variable", "listed")}
     found += ["Give %s its %s back" % (container["name"], name) for name in container.get("other", ()) if name not in ours]

@@ -30,7 +30,8 @@ class Site(Reading):
 
         plan: {"intents": [Intent as list], "text": text of our file or None for no such file, "edits": {name of a file of the operator's:
         edits, see _compose_edit_text}, "services": [names to bring up], "gateway": name of the service that has to answer beside FastGPT,
-        or None, "external": [networks that must be there already]}.
+        or None, "external": [networks that must be there already], "needs": {service: [Intent as list, networks by Docker's names] that its
+        container must have}}.
         timeout: seconds until everything has to answer. keep: how many backups stay. clock: module `time` or what stands for it.
         """
         self.docker.refuse_old_compose()
@@ -44,13 +45,16 @@ class Site(Reading):
         former = former.name if former and former.runs() else None
         services = set(plan["services"]) | (set() if self.project.app.runs() else {self.project.app.name})
         change = Change(self.docker, self.backup, timeout, clock)
+        left = {}  # service: names of the networks in which its container was, where compose had to be told to make it anew
 
         def up():
             change.start(services, self.config)
+            left.update(self._make_anew(change, plan))
             change.wait(lambda: self._look(plan["gateway"]), timeout)
 
         def back():
             change.start(services, self.config)
+            self._leave_again(left)
             change.wait_back(lambda: self._look(former))
         change.carry_out(self.pending(plan), keep, up, back, self._private(plan))
 
@@ -106,6 +110,42 @@ class Site(Reading):
         if isinstance(node, (list, tuple)):
             return [self._keyed(one) for one in node]
         return node.replace(_compose_paths.KEY, self.key) if self.key and isinstance(node, str) else node
+
+    def _make_anew(self, change, plan):
+        """Recreate the containers that still lack what the files say; {service: networks (set) in which each was}. Raises LocalModelsError.
+
+        Compose 2.26 compares a container with the files by a note of what it was made from, so it takes one that left a network
+        (`docker network disconnect`) for current. It is made anew, and not connected from here: only compose gives it the names, the address
+        and the priority that the file says, and whatever else it may lack.
+        """
+        unmet = self._unmet(plan)
+        if not unmet:
+            return {}
+        before = {name: set(one.networks) for name, one in self._look(None).services.items() if one.state != "missing"}
+        # Who shares the network of a container loses it with that container.
+        sharing = [name for name, spec in self.config["services"].items()
+                   if (spec.get("network_mode") or "").partition("service:")[2] in unmet and name in before]
+        change.start(list(unmet) + sharing, self.config, anew=True)
+        for name, sentences in sorted(self._unmet(plan).items()):
+            raise LocalModelsError(
+                "docker compose up -d --force-recreate %s made the container anew, and it still lacks what the files say: %s" % (
+                    name, "; ".join(sentences)),
+                "Compare what `docker compose config` in %s and `docker inspect` say of it, and look for what else on this host changes "
+                "containers" % self.folder)
+        return {name: before[name] for name in unmet}
+
+    def _unmet(self, plan):
+        """{service: sentences (list)} of what its container lacks, see _compose.differing."""
+        now = self._look(None).services
+        found = {name: _compose.differing(self._container(now[name]), [Intent(*one) for one in intents]) for name, intents in plan["needs"].items()}
+        return {name: sentences for name, sentences in found.items() if sentences}
+
+    def _leave_again(self, left):
+        """Take containers that were made anew out of the networks in which they were not before (see _make_anew)."""
+        now = self._look(None).services
+        for name, before in left.items():
+            for network in sorted(set(now[name].networks) - before):
+                self.docker.call("network", "disconnect", network, now[name].container)
 
     def _refuse_bad_result(self, plan):
         """Let compose read the planned files before they lie in the project: it must differ as intended, and in nothing else."""

@@ -53,15 +53,16 @@ class Change:
         if self.backup.unfinished():
             self.backup.finish(keep)
 
-    def start(self, services, config):
+    def start(self, services, config, anew=False):
         """Recreate what changed and nothing else; start what is down with all that it depends on.
 
-        services: names (collection). config: the effective project (dict). Not with --no-deps: compose 2.26 then leaves out
+        services: names (collection). config: the effective project (dict). anew: recreate these services even where nothing changed; what
+        they depend on is treated as without it, for compose means by --force-recreate only the services that are named. Not with --no-deps: compose 2.26 then leaves out
         `depends_on` when it notes what a container was made from, and the operator's next `docker compose up -d` recreates it for nothing.
         """
         if not services:
             return
-        rc, dummy, err = self.docker.compose("--ansi", "never", "up", "-d", *sorted(services))
+        rc, dummy, err = self.docker.compose("--ansi", "never", "up", "-d", *(["--force-recreate"] if anew else []), *sorted(services))
         if rc:
             raise self._refused(sorted(services), config, err)
 

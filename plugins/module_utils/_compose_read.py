@@ -98,15 +98,19 @@ class Reading:
             value = scrub(service.variable(name) or "")
             hidden = name in _compose_paths.HIDDEN and value and value != _compose_paths.ANY_KEY
             variables[name] = (_compose_paths.KEY if value == self.key else "(set)") if hidden else value
-        return {"name": service.container or service.name, "state": service.state, "networks": sorted(service.networks),
+        return {"name": service.container or service.name, "state": service.state, "networks": sorted(service.networks), "names": service.names,
                 "extra_hosts": service.extra_hosts, "variables": variables, "other": self._other(service)}
 
     def _other(self, service):
         """Names (list) of variables that a running container has otherwise than the operator's files say: what we gave it, or a
-        change of his that he has not brought up. A list in no_proxy that no file names is the engine's own (~/.docker/config.json)."""
+        change of his that he has not brought up. A list in no_proxy that no file names is the engine's own (~/.docker/config.json).
+        What the image itself brings is there however often the container is made."""
         declared = self.declared.services[service.name]
-        return [name for name in _compose_paths.VARIABLES if service.runs() and (service.variable(name) or "") != (declared.variable(name) or "")
-                and (name not in _compose_paths.LISTS or declared.variable(name) is not None)]
+        other = [name for name in _compose_paths.VARIABLES if service.runs() and (service.variable(name) or "") != (declared.variable(name) or "")
+                 and (name not in _compose_paths.LISTS or declared.variable(name) is not None)]
+        unnamed = [name for name in other if declared.variable(name) is None]
+        brought = self.docker.image_variables(service.image) if unnamed else {}
+        return [name for name in other if name not in unnamed or service.variable(name) != brought.get(name)]
 
     def _dotenv(self):
         """.env as it is, with our file in it and without, as far as each may be seen: {"now", "joined", "parted"}."""

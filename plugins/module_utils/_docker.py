@@ -146,6 +146,14 @@ class Docker:
         """Whether a Docker network of that name exists."""
         return self.call("network", "inspect", name)[0] == 0
 
+    def image_variables(self, image):
+        """{name: value} of the environment variables that an image brings, {} where it is not here."""
+        rc, out, dummy = self.call("image", "inspect", "--format", "{{json .Config.Env}}", image)
+        try:
+            return dict(one.split("=", 1) for one in json.loads(out) or ()) if rc == 0 else {}
+        except ValueError:
+            return {}
+
     def package_version(self, container):
         """FastGPT's version (str) from /app/package.json in a running container, or None (reference, section 7)."""
         rc, out, dummy = self.call("exec", container, "cat", "/app/package.json")

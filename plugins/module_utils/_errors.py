@@ -49,7 +49,10 @@ class LocalModelsError(Exception):
 
 
 class HopError(LocalModelsError):
-    """A server on the way did not do what it was asked. `hop` is its name for people, such as "AI Proxy"."""
+    """A server on the way did not do what it was asked. `hop` is its name for people, such as "AI Proxy". asked: URL (str) of the
+    request that failed, where its client knows it: a login may have gone before what the caller wanted."""
+
+    asked = ""
 
     def __init__(self, hop, url, problem, mend="", status=None):
         self.hop = hop

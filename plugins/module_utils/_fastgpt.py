@@ -13,7 +13,7 @@ import hashlib
 import json
 import urllib.parse
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused, Unreachable, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_answer import NO_ROUTE, understand
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import fastgpt
@@ -38,12 +38,13 @@ class FastGPT:
 
     client: _http.Client. password: _project.Secret (or anything with `value` and `found_in`). session: _session.Session.
     read_only: a request that would change something raises instead: check mode cannot write by accident. A login is no
-    such request: it is needed to read.
+    such request: it is needed to read. stopped: see _project_options.Endpoint.
     """
 
-    def __init__(self, client, password, session, read_only=False):
+    def __init__(self, client, password, session, read_only=False, stopped=""):
         self.client = client
         self.read_only = read_only
+        self._stopped = stopped
         self.requests = []  # what was asked, "GET /api/...": for tests and for people who wonder
         self._password = password
         self._session = session
@@ -85,13 +86,20 @@ class FastGPT:
     def refused(self, path, said, mend=""):
         """The Refused for a Said of `path`."""
         words = " ".join(scrub(said.message, self._secrets()).split())[:300] or "nothing"
-        return Refused(self.client.hop, self.client.base_url + path.partition("?")[0],
-                       "answered %d: %s" % (said.status, words), mend, status=said.code or said.status)
+        problem = Refused(self.client.hop, self.client.base_url + path.partition("?")[0],
+                          "answered %d: %s" % (said.status, words), mend, status=said.code or said.status)
+        problem.asked = problem.url
+        return problem
 
     def _send(self, method, path, body=None, token=None, timeout=None):
         self.requests.append("%s %s" % (method, path.partition("?")[0]))
         # The header, never a cookie: a 403 would clear it, and from 4.17 on cookies bring a CSRF check (reference, section 4).
-        answer = self.client.request(method, path, body, {"token": token} if token else None, timeout)
+        try:
+            answer = self.client.request(method, path, body, {"token": token} if token else None, timeout)
+        except Unreachable as problem:
+            told = Unreachable(problem.hop, problem.url, problem.problem, self._stopped or problem.mend)
+            told.asked = self.client.base_url + path.partition("?")[0]
+            raise told from problem
         return understand(answer.status, answer.headers, answer.body)
 
     def _data(self, method, path, said):
@@ -151,7 +159,7 @@ def connect(endpoint, params, read_only=False):
     """FastGPT for a _project_options.Endpoint. params: the options `project_dir` and `timeout`."""
     client = Client(endpoint.url, "FastGPT", timeout=params["timeout"])
     session = Session(endpoint.url, params.get("project_dir"), endpoint.secret.value)
-    return FastGPT(client, endpoint.secret, session, read_only)
+    return FastGPT(client, endpoint.secret, session, read_only, endpoint.stopped)
 
 
 class FlavourA:

@@ -42,7 +42,8 @@ class Service:
     name, image: str. container: str or None. state: Docker's word (`running`, `exited`, ...) or `missing`.
     health: `healthy`, `unhealthy`, `starting`, or "" without a health check; health_said: last output of a check that
     failed. restarts: how often Docker restarted it (int). networks: {name of the Docker network:
-    the container's address in it (str, "" where it has none)}. network_mode: str or "". extra_hosts: {name: address}.
+    the container's address in it (str, "" where it has none)}. names: {name of the Docker network: what the container is called there
+    (list of str, lower case)}, {} without a container. network_mode: str or "". extra_hosts: {name: address}.
     published: {container port (int): (host address, host port)}.
     """
 
@@ -57,6 +58,7 @@ class Service:
         self.container, self.state = spec.get("container_name"), "missing"
         self.health, self.health_said, self.restarts = "", "", 0
         self.networks = {networks[key]: "" for key in spec.get("networks") or {} if key in networks}
+        self.names = {}
         self.published = dict(_declared_ports(spec))
         self.copies = len(containers)
         if containers:
@@ -80,6 +82,10 @@ class Service:
         found = inspected.get("NetworkSettings") or {}
         self.networks = {name: end.get("IPAddress") or end.get("GlobalIPv6Address") or ""
                          for name, end in (found.get("Networks") or {}).items() if name != "host"}
+        everywhere = [self.container, inspected["Config"].get("Hostname") or ""]
+        # Aliases are what somebody gave; DNSNames, from Docker 25 on, all that it answers to.
+        self.names = {name: [one.lower() for one in everywhere + (end.get("Aliases") or []) + (end.get("DNSNames") or [])]
+                      for name, end in (found.get("Networks") or {}).items()}
         if self.state == "running":
             self.published = dict(_bound_ports(found.get("Ports") or {}))
 
@@ -194,6 +200,17 @@ class Project:
         if numbers < (4, 8, 20):
             return "none"
         return "A" if numbers < (4, 17) else "B"
+
+
+def stopped(service, folder):
+    """(cause, mend) for a Service of the compose project in `folder` whose container does not run."""
+    if service.state == "missing":
+        return ("Service %s has no container" % service.name, "Make and start it with `docker compose up -d` in %s" % folder)
+    mend = "Start it with `docker compose up -d` in %s" % folder
+    if service.state == "restarting":
+        mend = "Docker starts it again and again"
+    return ("The container %s of service %s is %s" % (service.container, service.name, service.state),
+            "%s; `docker logs %s` tells why it ended" % (mend, service.container))
 
 
 def describe(config, containers, folder):

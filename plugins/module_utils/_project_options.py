@@ -18,6 +18,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._project impor
     describe,
     endpoint_host,
     endpoint_port,
+    stopped,
 )
 
 BRIDGE_PATH = "/api/aiproxy"
@@ -53,14 +54,16 @@ class Endpoint:
 
     url: str, base URL as this host reaches it. secret: Secret. found_in: str, where the URL comes from.
     bridged: True where `url` is FastGPT's bridge to AI Proxy (`.../api/aiproxy`); `secret` is then FastGPT's root password,
-    and requests carry a FastGPT login token instead of the admin key.
+    and requests carry a FastGPT login token instead of the admin key. stopped: what to say (str) if it does not answer, because
+    its container did not run when it was looked at, else "".
     """
 
-    def __init__(self, url, secret, found_in, bridged=False):
+    def __init__(self, url, secret, found_in, bridged=False, stopped=""):
         self.url = url.rstrip("/")
         self.secret = secret
         self.found_in = found_in
         self.bridged = bridged
+        self.stopped = stopped
 
     def public(self):
         """What may be shown in a module's result: dict."""
@@ -98,7 +101,8 @@ def fastgpt_of(project, url=None, password=None):
     url = url or project.fastgpt_url()
     if not url:
         raise _down(project.app, "FastGPT", project.folder)
-    return Endpoint(url, password or project.root_password(), found_in)
+    return Endpoint(url, password or project.root_password(), found_in,
+                    stopped="" if project.app.runs() else ". ".join(stopped(project.app, project.folder)))
 
 
 def gateway(params, run, reaches=None):
@@ -125,7 +129,7 @@ def gateway(params, run, reaches=None):
         where = "service %s in %s" % (project.gateway.name, project.folder) if project.gateway else "AIPROXY_API_ENDPOINT"
         return Endpoint(found, _needed(key, project), where)
     through = fastgpt_of(project, params.get("fastgpt_url"), _given(params, "root_password"))
-    return Endpoint(through.url + BRIDGE_PATH, through.secret, "FastGPT's bridge to AI Proxy", bridged=True)
+    return Endpoint(through.url + BRIDGE_PATH, through.secret, "FastGPT's bridge to AI Proxy", bridged=True, stopped=through.stopped)
 
 
 def _given(params, name):

@@ -10,9 +10,10 @@ import time
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _aiproxy
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import HopError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_answer import understand
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import stopped
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_causes import cause_of, gateway_trouble
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_ollama import OllamaHops
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_walk import Broken, chosen, stopped
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_walk import Broken, chosen
 
 TYPE_OLLAMA = 30
 PATIENCE = 12   # seconds: AI Proxy's relay learns of a changed channel within 10

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _one_api, _one_api_place
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import Service, endpoint_host, endpoint_port
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import Service, endpoint_host, endpoint_port, stopped
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_aiproxy import wrong_in_channel
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_causes import gateway_trouble
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_models import ModelsAt
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_ollama import OllamaHops
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_route import trouble_in
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_walk import Broken, CannotAsk, chosen, stopped
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_walk import Broken, CannotAsk, chosen
 
 STATES = {_one_api.DISABLED: "it is switched off", _one_api.AUTO_DISABLED: "one-api itself has switched it off"}
 ELSEWHERE = "can only be asked from within one-api's container, and that is none of this host"

@@ -67,6 +67,7 @@ class Walk:
             answered, status, cause, mend = problem.answered, FAILED, problem.cause, problem.mend
         except HopError as problem:
             answered, status, cause, mend = problem.problem, FAILED, "", problem.mend
+            asked = problem.asked or asked
         except LocalModelsError as problem:
             answered, status, cause, mend = problem.what, FAILED, "", problem.mend
         return self._add(name, asked, answered, status, int((self._clock() - start) * 1000), cause, mend)
@@ -92,9 +93,3 @@ def chosen(models, every):
     for model in models:
         firsts.setdefault(model["type"], model)
     return list(firsts.values())
-
-
-def stopped(service, folder):
-    """(cause, mend) for a service (_project.Service) of the compose project in `folder` that does not run."""
-    return ("The container of service %s is %s" % (service.name, service.state),
-            "Start it with `docker compose up -d` in %s, and look at `docker compose logs %s` if it stops again" % (folder, service.name))

@@ -10,9 +10,11 @@ import os
 import yaml
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _compose, _compose_paths
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_intents import document
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import HOST_GATEWAY
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_intents import Intent, document
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_edit_text import CannotEdit, carried_out
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import endpoint_host
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_edit import edits, refuse_kept
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_edit_files import shared_out
 from ansible_collections.localmodels.fastgpt.plugins.plugin_utils._compose_edit_read import Source
@@ -37,7 +39,9 @@ def decide(found, task, host, looks=False):
     text = None
     if wanted.intents and task["strategy"] == "override":
         text = _compose.with_header(yaml.safe_dump(document(wanted.intents), sort_keys=False, default_flow_style=False))
-    lacking = _lacking(found, wanted) if task["apply"] else {}
+    needs = _needs(found, wanted) if task["apply"] else {}
+    lacking = {name: sentences for name, sentences in
+               ((name, _compose.lacking(found["containers"][name], intents)) for name, intents in needs.items()) if sentences}
     unfinished = found["unfinished"] and task["apply"]
     actions = _writing(found, text, changes) + [sentence for sentences in lacking.values() for sentence in sentences]
     if unfinished:
@@ -60,6 +64,7 @@ def decide(found, task, host, looks=False):
             "services": sorted(_services(found, wanted, text) | set(lacking)),
             "gateway": wanted.gateway,
             "lacking": bool(lacking) or unfinished,
+            "needs": {name: [list(one) for one in intents] for name, intents in needs.items()},
             "external": [one.value for one in wanted.intents if one.kind == "declared"],
         },
     }
@@ -117,20 +122,34 @@ def _placed(found, problem):
     return problem
 
 
-def _lacking(found, wanted):
-    """{service: sentences} of what running containers lack."""
-    names = dict(found["facts"]["networks"])
+def _needs(found, wanted):
+    """{service: [Intent]} of what running containers must have, networks by Docker's names.
+
+    That is what we add and what the operator's own files say: a container may have left any of its networks since, by hand.
+    """
+    facts, containers = found["facts"], found["containers"]
+    names = dict(facts["networks"])
     names.update({one.name: one.value for one in wanted.intents if one.kind == "declared"})
-    containers, apps = found["containers"], found["facts"]["apps"]
-    running = [name for name in apps if containers[name]["state"] == "running"]
-    lacking = {}
-    for service in sorted(set(wanted.touched) | {name for name in (wanted.caller, wanted.gateway) if name} | set(running or apps[:1])):
-        intents = [one._replace(name=names.get(one.name, one.name)) if one.kind == "network" else one
-                   for one in wanted.intents if one.service == service]
-        sentences = _compose.lacking(containers[service], intents)
-        if sentences:
-            lacking[service] = sentences
-    return lacking
+    running = [name for name in facts["apps"] if containers[name]["state"] == "running"]
+    needs = {}
+    for service in sorted(set(wanted.touched) | {name for name in (wanted.caller, wanted.gateway) if name} | set(running or facts["apps"][:1])):
+        added = [one._replace(name=names.get(one.name, one.name)) if one.kind == "network" else one
+                 for one in wanted.intents if one.service == service]
+        own = [Intent("network", service, name) for name in facts["services"][service]["networks"].values()]
+        own += [Intent("host", service, name, address) for name, address in facts["services"][service]["extra_hosts"].items() if address == HOST_GATEWAY]
+        needs[service] = list(dict.fromkeys(own + added)) + (_called(facts, service) if service == wanted.gateway else [])
+    return needs
+
+
+def _called(facts, gateway):
+    """[Intent] of the names by which FastGPT calls its gateway; Docker tells them apart by network."""
+    service, found = facts["services"][gateway], []
+    for app in [facts["services"][name] for name in facts["apps"]]:
+        shared = [name for name in app["networks"].values() if name in service["networks"].values()]
+        for name in ("AIPROXY_API_ENDPOINT", "OPENAI_BASE_URL"):
+            host = (endpoint_host(app["variables"].get(name) or "") or "").lower()
+            found += [Intent("called", gateway, network, host) for network in shared if host in service["names"]]
+    return list(dict.fromkeys(found))
 
 
 def _services(found, wanted, text):

@@ -43,7 +43,7 @@ def found(config, running=(), text="", **more):
         "place": "docker-compose.override.yml", "text": text, "joined": True, "left_over": [], "unfinished": False, "rootless": False,
         "dotenv": {"now": "", "joined": "", "parted": ""},
         "files": {"docker-compose.yml": "services:\n"}, "managed": {}, "edited": [], "key": False,
-        "containers": {name: {"name": service.container or name, "state": service.state, "networks": sorted(service.networks),
+        "containers": {name: {"name": service.container or name, "state": service.state, "networks": sorted(service.networks), "names": service.names,
                               "extra_hosts": service.extra_hosts, "variables": {}} for name, service in project.services.items()}}, **more)
 
 

@@ -55,6 +55,8 @@ class Engine:
         self.sick_in = None  # network in which the gateway's health check never passes
         self.refuses = ""  # what `up` writes to its error stream in place of working
         self.dies_at_up = False
+        self.never_joins = None  # network that no container comes into, whatever compose says
+        self.brings = []  # variables of every image
         self.calls = []
         self.count = 0
         self.made = {}
@@ -67,6 +69,9 @@ class Engine:
             return 0, "".join("%s\tfastgpt\t%s\t\n" % (one["Id"], self.folder) for one in self.made.values()), ""
         if words[0] == "inspect":
             return 0, json.dumps([one for one in self.made.values() if one["Id"] in words]), ""
+        if words[:2] == ["network", "disconnect"]:
+            self.leave(*words[2:])
+            return 0, "", ""
         if words[0] == "network":
             return (0 if words[-1] in self.networks else 1), "", ""
         if words[0] == "logs":
@@ -75,6 +80,8 @@ class Engine:
             return 0, "2.26.1\n", ""
         if "config" in words:
             return 0, json.dumps(self.effective((env or {}).get("COMPOSE_FILE"))), ""
+        if words[:2] == ["image", "inspect"] and "--format" in words:
+            return 0, json.dumps(self.brings), ""
         if words[0] == "image":
             return (0 if words[-1] in self.images else 1), "", ""
         assert "up" in words, words
@@ -82,8 +89,17 @@ class Engine:
             raise KeyboardInterrupt
         if self.refuses:
             return 1, "", self.refuses
-        self.up(*words[words.index("-d") + 1:])
+        named = words[words.index("-d") + 1:]
+        if named[0] == "--force-recreate":
+            named = named[1:]
+            for service in named:
+                self.made[service]["wanted"] = None
+        self.up(*named)
         return 0, "", ""
+
+    def leave(self, network, service):
+        """What `docker network disconnect` does by hand."""
+        del self.made[service]["NetworkSettings"]["Networks"][network]
 
     def effective(self, files=None):
         names = files.split(":") if files else ["docker-compose.yml", OVERRIDE]
@@ -103,15 +119,16 @@ class Engine:
         for service in services:
             spec = config["services"][service]
             names = [config["networks"][key]["name"] for key in spec["networks"]]
-            if service in self.made and sorted(self.made[service]["NetworkSettings"]["Networks"]) == sorted(names):
+            # By a note of what it was made from, as Compose 2.26 does: it takes a container that left a network for current.
+            if service in self.made and self.made[service]["wanted"] == sorted(names):
                 continue
             self.count += 1
             health = {"Health": {"Status": "unhealthy" if self.sick_in in names else "healthy"}}
             self.made[service] = dict(
-                container(service, networks=dict.fromkeys(names, "172.18.0.%d" % self.count), State=health,
+                container(service, networks=dict.fromkeys(set(names) - {self.never_joins}, "172.18.0.%d" % self.count), State=health,
                           image=spec["image"], env=["%s=%s" % pair for pair in spec["environment"].items()],
                           ports={"3000/tcp": [{"HostIp": "", "HostPort": "3000"}]} if service == "fastgpt" else None),
-                Id="id%d" % self.count)
+                Id="id%d" % self.count, wanted=sorted(names))
 
 
 @pytest.fixture
@@ -220,6 +237,85 @@ def test_a_network_that_is_not_there_changes_nothing(engine):
     with pytest.raises(LocalModelsError, match="There is no Docker network ollama on this host"):
         connect(engine)
     assert files(engine) == before and not [call for call in engine.calls if " up " in call]
+
+
+@pytest.mark.parametrize(("network", "service"), [("ollama", "aiproxy"), ("fastgpt_fastgpt", "aiproxy"), ("fastgpt_fastgpt", "fastgpt")])
+def test_a_container_that_left_a_network_by_hand_is_made_anew_and_no_other(engine, network, service):
+    connect(engine)
+    before, text = {name: one["Id"] for name, one in engine.made.items()}, files(engine)
+    engine.leave(network, service)
+    decided = connect(engine)
+    assert decided["changed"] and decided["actions"] == ["Let %s join the Docker network %s" % (service, network)]
+    assert network in engine.made[service]["NetworkSettings"]["Networks"] and files(engine) == text
+    assert {name for name, one in engine.made.items() if one["Id"] != before[name]} == {service}
+    assert [call for call in engine.calls if "--force-recreate" in call] == ["compose -p fastgpt --ansi never up -d --force-recreate %s" % service]
+    assert not connect(engine)["changed"]
+
+
+def test_a_network_that_only_the_operators_file_names_is_joined_again(engine):
+    engine.config["networks"]["models"] = {"name": "ollama", "external": True}
+    engine.config["services"]["aiproxy"]["networks"]["models"] = None
+    engine.up("aiproxy")
+    assert not connect(engine)["changed"]
+    engine.leave("ollama", "aiproxy")
+    assert connect(engine)["actions"] == ["Let aiproxy join the Docker network ollama"]
+    assert networks(engine) == ["fastgpt_fastgpt", "ollama"] and not connect(engine)["changed"]
+
+
+def test_a_container_that_came_back_by_hand_without_its_names_is_made_anew(engine):
+    engine.config["services"]["aiproxy"]["container_name"] = "gateway"
+    engine.made["aiproxy"]["Name"] = "/gateway"
+    assert connect(engine)["actions"][-1] == "Let gateway be called aiproxy in the Docker network fastgpt_fastgpt"
+    assert "compose -p fastgpt --ansi never up -d aiproxy" in engine.calls
+
+
+@pytest.mark.parametrize("came", [True, False])
+def test_a_network_that_is_not_joined_is_a_failure_and_no_change(engine, came):
+    """Whether it was there before or the file is new."""
+    if came:
+        connect(engine)
+        engine.leave("ollama", "aiproxy")
+    before = files(engine)
+    engine.never_joins = "ollama"
+    for dummy in range(2):
+        with pytest.raises(LocalModelsError, match="made the container anew, and it still lacks what the files say: Let aiproxy join the Docker "
+                                                   "network ollama.*docker inspect.*Files and containers are as before, and FastGPT answers again"):
+            connect(engine)
+        assert files(engine) == before and networks(engine) == ["fastgpt_fastgpt"] and not site(engine).backup.unfinished()
+
+
+def test_a_gateway_that_does_not_get_well_in_a_network_it_had_left_leaves_it_again(engine):
+    connect(engine)
+    engine.leave("ollama", "aiproxy")
+    before, engine.sick_in = files(engine), "ollama"
+    monkeyed = engine.leave
+
+    def leave(network, service):
+        monkeyed(network, service)
+        engine.made[service]["State"]["Health"]["Status"] = "healthy"
+    engine.leave = leave
+    with pytest.raises(LocalModelsError, match="(?s)its health check says unhealthy.*Files and containers are as before, and FastGPT answers again"):
+        connect(engine)
+    assert files(engine) == before and networks(engine) == ["fastgpt_fastgpt"]
+
+
+def test_who_shares_the_network_of_a_container_is_made_anew_with_it(engine):
+    engine.config["services"]["aiproxy_pg"].update(environment={}, networks={"fastgpt": None})
+    engine.config["services"]["aiproxy"].update(network_mode="service:aiproxy_pg")
+    engine.up("aiproxy_pg", "aiproxy")
+    connect(engine)
+    engine.leave("ollama", "aiproxy_pg")
+    connect(engine)
+    assert engine.calls[-1 - engine.calls[::-1].index(next(c for c in engine.calls[::-1] if "--force" in c))].endswith("--force-recreate aiproxy aiproxy_pg")
+
+
+def test_a_variable_that_the_image_brings_is_no_difference(engine):
+    connect(engine)
+    engine.made["fastgpt"]["Config"]["Env"].append("ONEAPI_URL=http://of-the-image")
+    engine.brings = ["ONEAPI_URL=http://of-the-image"]
+    assert not connect(engine)["changed"]
+    engine.brings = ["ONEAPI_URL=http://another"]
+    assert site(engine).found()["containers"]["fastgpt"]["other"] == ["ONEAPI_URL"]
 
 
 def test_too_old_a_compose_changes_nothing(engine, monkeypatch):

@@ -190,7 +190,7 @@ VERSION, TAGS = "http://ollama:11434/api/version", "http://ollama:11434/api/tags
 @pytest.mark.parametrize("broken, hop, words", [
     (lambda world: world.variables.update(OPENAI_BASE_URL="http://127.0.0.1:3000/v1"), 1, "a container that is the container itself"),
     (lambda world: world.variables.update(OPENAI_BASE_URL="'http://one-api:3000/v1'"), 1, "is no address"),
-    (lambda world: (inside(STATUS, UNKNOWN)(world), sets(service_state="exited")(world)), 1, "The container of service one-api is exited"),
+    (lambda world: (inside(STATUS, UNKNOWN)(world), sets(service_state="exited")(world)), 1, "The container one-api of service one-api is exited"),
     (inside(STATUS, UNKNOWN), 1, "OPENAI_BASE_URL must name the service or container of one-api"),
     (inside(STATUS, REFUSED), 1, "its inner one (3000), not one that is published"),
     (inside(STATUS, HTML), 1, "http://one-api:3000 is not one-api"),
