@@ -83,7 +83,8 @@ def gateway_trouble(trouble, caller, url, gateway="AI Proxy", variable="AIPROXY_
     return {
         "name": ("The container %s does not know the host in %s" % (caller, url),
                  "%s must name the service or container of %s, FastGPT and it must share a Docker network, "
-                 "and it must run: `docker compose up -d`, then `docker compose ps`" % (variable, gateway)),
+                 "and it must run: `docker compose up -d`, then `docker compose ps`. Playbook connect brings back a container that left its network"
+                 % (variable, gateway)),
         "refused": ("Nothing listens at %s" % url,
                     "%s may still be starting. The port is its inner one (3000), not one that is published on the host" % gateway),
         "time": ("%s does not answer within the time" % url, "Look at the log of %s; a firewall between Docker networks drops calls as well" % gateway),

@@ -30,6 +30,8 @@ def task(ollamas, **more):
     return dict({"ollama": ollamas, "path": "aiproxy", "strategy": "override", "one_api_url": "http://one-api:3000", "one_api_network": "",
                  "apply": True}, **more)
 
+APP = container("fastgpt-app", networks=dict.fromkeys(["fastgpt_aiproxy", "fastgpt_app", "fastgpt_codesandbox", "fastgpt_data"], "172.18.0.3"))
+
 
 def decide(read, ollamas, host="box", **more):
     return decide_task(read, task(ollamas, **more), host)
@@ -75,7 +77,7 @@ def test_several_at_once():
 
 
 def test_ollama_on_another_machine_needs_no_file():
-    up = [container("fastgpt-aiproxy", networks={"fastgpt_aiproxy": "172.18.0.2"}), container("fastgpt-app")]
+    up = [container("fastgpt-aiproxy", networks={"fastgpt_aiproxy": "172.18.0.2"}), APP]
     decided = decide(found(load(MAP_STYLE), up), [ELSEWHERE], "box")
     assert (decided["changed"], decided["file"], decided["actions"]) == (False, None, [])
 
@@ -93,7 +95,7 @@ def test_what_the_operator_wrote_himself_is_enough():
     config["services"]["aiproxy"]["networks"]["models"] = None
     config["networks"]["models"] = {"name": "ollama", "external": True}
     up = [container("aiproxy", networks={"fastgpt_fastgpt": "1.1.1.1", "ollama": "1.1.1.2"},
-                    extra_hosts=["host.docker.internal:172.17.0.1"]), container("fastgpt")]
+                    extra_hosts=["host.docker.internal:172.17.0.1"]), container("fastgpt", networks={"fastgpt_fastgpt": "1.1.1.3"})]
     decided = decide(found(config, up), [DOCKER, HOST], "box")
     assert (decided["changed"], decided["plan"]["text"]) == (False, None)
 
@@ -127,7 +129,7 @@ def running(joined=True):
     networks = {"fastgpt_aiproxy": "172.18.0.2"}
     if joined:
         networks["ollama"] = "172.19.0.2"
-    return [container("fastgpt-aiproxy", networks=networks), container("fastgpt-app")]
+    return [container("fastgpt-aiproxy", networks=networks), APP]
 
 
 def test_nothing_to_do():
@@ -146,8 +148,21 @@ def test_a_play_killed_after_writing_is_finished_by_the_next_one():
 
 def test_a_container_that_is_down_is_started():
     text = decide(found(load(MAP_STYLE)), [DOCKER], "box")["plan"]["text"]
-    down = [container("fastgpt-aiproxy", state="exited", networks={"fastgpt_aiproxy": "", "ollama": ""}), container("fastgpt-app")]
+    down = [container("fastgpt-aiproxy", state="exited", networks={"fastgpt_aiproxy": "", "ollama": ""}), APP]
     assert decide(found(load(MAP_STYLE), down, text), [DOCKER], "box")["actions"] == ["Start fastgpt-aiproxy, which is exited"]
+
+
+def test_a_container_that_is_down_and_left_a_network_gets_both():
+    text = decide(found(load(MAP_STYLE)), [DOCKER], "box")["plan"]["text"]
+    down = [container("fastgpt-aiproxy", state="exited", networks={"fastgpt_aiproxy": ""}), APP]
+    assert decide(found(load(MAP_STYLE), down, text), [DOCKER], "box")["actions"] == [
+        "Start fastgpt-aiproxy, which is exited", "Let fastgpt-aiproxy join the Docker network ollama"]
+
+
+def test_a_name_of_the_host_that_the_operators_file_gives_is_looked_for():
+    config = load(MAP_STYLE)
+    config["services"]["fastgpt-aiproxy"]["extra_hosts"] = ["host.docker.internal=host-gateway"]
+    assert decide(found(config, running()), [HOST], "box")["actions"] == ["Let fastgpt-aiproxy know its Docker host as host.docker.internal"]
 
 
 def test_what_is_no_longer_needed_goes():
