@@ -51,7 +51,8 @@ options:
       - A name has the form C([host/][namespace/]model[:tag]). V(qwen2.5), V(qwen2.5:latest) and
         V(registry.ollama.ai/library/qwen2.5:latest) are the same model, whatever the case.
       - Known keys of a map are C(name) (needed), C(state), C(insecure), C(keep_alive), C(digest), and those of a model that is made from another one.
-        Other keys are left alone, for the list is shared with the roles that configure FastGPT.
+        The list is shared with the roles that configure FastGPT, so their keys are checked here too, and not used.
+        A key that is probably a misspelt one is refused, any other one is left alone.
       - C(state) is V(present) (the default), V(absent), V(latest), which pulls again only if the registry has another model
         under this name, V(loaded) or V(unloaded). The last two are V(present) as well.
       - V(loaded) means that the model is in memory, for as long as C(keep_alive) says, which is seconds, or a text such as V(10m).

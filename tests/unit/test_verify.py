@@ -100,6 +100,25 @@ def test_where_there_is_no_model_for_chats_there_need_be_no_app():
     assert walk.broken is None and walk.hops[-1]["status"] == SKIPPED and "makes none without a model for chats" in walk.hops[-1]["answered"]
 
 
+@pytest.mark.parametrize("flags, uses", [
+    ({"isDefault": True}, "llm"), ({"isDefault": True, "isDefaultDatasetTextModel": True}, "llm, datasetTextLLM")])
+def test_a_default_that_nobody_declares_any_more_is_tried_too(flags, uses):
+    world = World()
+    world.server.models["old:1"] = dict(flags, type="llm", isActive=True, provider="Ollama")
+    world.test["old:1"] = failed(500, "The model `old:1` does not exist or you do not have access to it.")
+    broken = world.walk()[0].broken
+    assert broken["hop"] == "old:1, FastGPT's default for %s" % uses and "does not exist" in broken["answered"]
+    assert "not among the declared models" in broken["cause"] and "default_for" in broken["mend"]
+    world.test["old:1"] = "hi"
+    assert world.walk()[0].broken is None, "a channel that somebody else made serves it"
+
+
+def test_a_default_of_another_provider_costs_nobody_a_question():
+    world = World()
+    world.server.models["cloud"] = {"type": "llm", "isActive": True, "isDefault": True, "provider": "OpenAI"}
+    assert [hop["hop"] for hop in world.walk()[0].hops] == NAMES
+
+
 def test_an_ollama_without_models_needs_no_channel():
     world = World()
     world.models, world.channel = [], None
