@@ -222,7 +222,8 @@ def _llm(item, name, shown, server_context, path):
     capabilities = shown.get("capabilities") or ()
     for word, key, capability in _ABILITIES:
         passed_on = path != "one_api" or word != "tools"  # one-api drops them on the way to Ollama (relay/adaptor/ollama/main.go)
-        metadata[key] = passed_on and capability in capabilities if item.get(word) is None else _items.ability(name, item, word)
+        said = _items.ability(name, item, word)
+        metadata[key] = passed_on and capability in capabilities if said is None else said
     return metadata, {"maxTemperature": 1.2, "showTopP": True, "showStopSign": True, "censor": False}
 
 

@@ -4,7 +4,7 @@
 """What an item of local_models may say: its keys, and the values of those that concern FastGPT. Pure. Internal to this collection.
 
 All of it is looked at by whoever reads the list first, which is role ollama_models: what FastGPT's roles would refuse later is
-refused before a model is pulled.
+refused before a model is pulled. An empty text, as a template may leave it, says nothing.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def default_for(name, item):
 def number(name, item, key):
     """Tokens (int above 0), or None where the item does not say."""
     value = item.get(key)
-    if value is None:
+    if value in (None, ""):
         return None
     found = positive(value)
     if not found:
@@ -86,7 +86,7 @@ def number(name, item, key):
 
 def ability(name, item, key):
     """Whether the model can do it (bool), or None where the item does not say."""
-    return None if item.get(key) is None else boolean(name, key, item[key])
+    return None if item.get(key) in (None, "") else boolean(name, key, item[key])
 
 
 def positive(value):
