@@ -83,11 +83,12 @@ class Ollama:
 
         Raises PullFailed, Abandoned, Unreachable.
         """
-        response = self.client.open("POST", "/api/pull", {"model": name, "insecure": insecure}, timeout=_NO_LIMIT)
+        # Ollama begins its answer at once, whatever the registry does.
+        response = self.client.open("POST", "/api/pull", {"model": name, "insecure": insecure}, timeout=stall_timeout, silence=_NO_LIMIT)
         with response:
             if response.getcode() == 200:
                 return _pull.follow(response, name, on_progress, stall_timeout, abandoned, self.client.secrets)
-            answer = Answer(response.getcode(), {k.lower(): v for k, v in response.headers.items()}, response.read())
+            answer = self.client.answer_in(response)
         said = _error_in(answer)
         if said is None or answer.status in BUSY:  # Ollama itself is never too busy for a pull, a proxy before it may be
             raise self._refused(answer)
