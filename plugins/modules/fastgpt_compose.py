@@ -265,7 +265,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._address impor
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_read import outlines
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_restore import Restoring
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import BrokenProject, Docker, runner
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import BrokenProject, Docker, runner, unreadable
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import NoSuchService
 
@@ -309,6 +309,8 @@ def main():
         module.fail_json(msg=str(problem), outlines=outlines(docker, problem))
     except LocalModelsError as problem:
         module.fail_json(msg=str(problem))
+    except OSError as problem:
+        module.fail_json(msg=str(unreadable(given["project_dir"], problem)))
     module.exit_json(changed=changed)
 
 

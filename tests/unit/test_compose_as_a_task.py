@@ -68,3 +68,14 @@ def test_a_backup_in_check_mode_and_then_in_truth(engine, capsys, apply):
     assert told["changed"] is True and told["restored"] == 1 and (files(engine), json.dumps(engine.made), ups) == (before, running, [])
     done, ups = play(engine, capsys, state="restored", apply=apply)
     assert done["actions"] == told["actions"] and files(engine) == fresh and len(ups) == int(apply)
+
+
+@pytest.mark.parametrize("state", ["present", "restored"])
+def test_a_file_that_cannot_be_read_is_named(engine, capsys, monkeypatch, state):
+    """Ours is for its owner only where it holds a key, and somebody forgot become."""
+    os.mkdir(os.path.join(engine.folder, ".env"))  # root may read all files
+    os.makedirs(os.path.join(engine.folder, ".localmodels", "backups", "1"))
+    with open(os.path.join(engine.folder, ".localmodels", "backups", "1", "manifest.json"), "w", encoding="utf-8") as manifest:
+        json.dump({"files": {".env": {"existed": False, "coming": []}}, "up": True, "restored": None}, manifest)
+    result = json.loads(printed(fastgpt_compose, capsys, project_dir=engine.folder, ollama=HERE, state=state))
+    assert result["failed"] and "%s/.env, of the project in %s, cannot be used: Is a directory" % (engine.folder, engine.folder) in result["msg"]
