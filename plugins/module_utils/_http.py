@@ -133,10 +133,8 @@ class Client:
         base_url, basic = _basic(base_url, username, password)
         headers, secrets = dict(basic[0], **(headers or {})), tuple(secrets) + basic[1]
         if not _is_address(base_url):
-            place, user = without_user(base_url)
-            shown = place if not user else place.replace("://", "://***@") if "://" in place else "***@" + place
-            raise LocalModelsError("%r is no address of %s" % (shown, hop), "Give scheme, host and port, such as http://192.0.2.10:11434" + (
-                "; of a user and a password each / is written as %2F" if user else ""))
+            raise LocalModelsError("%r is no address of %s" % (masked(base_url), hop), "Give scheme, host and port, such as http://192.0.2.10:11434" + (
+                "; of a user and a password each / is written as %2F" if without_user(base_url)[1] else ""))
         self.base_url = base_url.rstrip("/")
         self._sent_url = _sendable(self.base_url)
         self.hop = hop
@@ -293,6 +291,12 @@ def without_user(url):
     scheme, mark, rest = url.partition("://")
     user, dummy, place = (rest if mark else url).rpartition("@")
     return (scheme + mark if mark else "") + place, user
+
+
+def masked(url):
+    """A URL or what should be one (str) as it may be shown."""
+    place, user = without_user(url)
+    return place if not user else place.replace("://", "://***@") if "://" in place else "***@" + place
 
 
 def _basic(base_url, username, password):
