@@ -266,7 +266,8 @@ def test_a_variable_of_the_env_file(tmp_path, text, value):
     assert _docker.dotenv_value(str(tmp_path), "COMPOSE_FILE") == value
 
 
-@pytest.mark.parametrize("raw", ["# \u6570\u636e\u5e93\nCOMPOSE_FILE=a.yml\n".encode("gbk"), b"\xef\xbb\xbfCOMPOSE_FILE=a.yml\n", b"X=caf\xe9\nCOMPOSE_FILE=a.yml"])
+@pytest.mark.parametrize("raw", ["# \u6570\u636e\u5e93\nCOMPOSE_FILE=a.yml\n".encode("gbk"),
+                                 b"\xef\xbb\xbfCOMPOSE_FILE=a.yml\n", b"X=caf\xe9\nCOMPOSE_FILE=a.yml"])
 def test_an_env_file_in_another_encoding_is_read_as_compose_reads_it(tmp_path, raw):
     (tmp_path / ".env").write_bytes(raw)
     assert _docker.dotenv_value(str(tmp_path), "COMPOSE_FILE") == "a.yml"

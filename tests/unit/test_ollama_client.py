@@ -150,3 +150,16 @@ def test_what_an_odd_answer_means(answer, said):
     with pytest.raises(LocalModelsError) as caught:
         asked({("POST", "/api/show"): answer}, lambda one: one.show("x"))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("models", [["x"], {"x": 1}, [{"model": "x"}], [{"name": None}], "x", [None]])
+def test_a_list_of_models_that_is_none_is_that_of_another_server(models):
+    answers = {("GET", "/api/tags"): (200, {"models": models}), ("GET", "/api/ps"): (200, {"models": models})}
+    for call in (Ollama.found, Ollama.running):
+        with pytest.raises(LocalModelsError, match="is no Ollama: /api/(tags|ps) lists "):
+            asked(answers, call)
+
+
+def test_what_a_list_of_models_leaves_out_is_nothing():
+    (one,) = asked({("GET", "/api/tags"): (200, {"models": [{"name": "x", "digest": None, "size": None}]})}, Ollama.found)[0]
+    assert (one.name.short, one.digest, one.size) == ("x:latest", "", 0)
