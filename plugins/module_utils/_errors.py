@@ -71,3 +71,10 @@ class Refused(HopError):
     @property
     def passing(self):
         return self.status in BUSY
+
+
+def refuse_less(params, **least):
+    """Raise LocalModelsError for one of a module's options (dict) that is smaller than it may be. least: {option: int}."""
+    for name, smallest in least.items():
+        if params[name] < smallest:
+            raise LocalModelsError("%s is %s, which is too little" % (name, params[name]), "Set it to %d or more" % smallest)

@@ -130,6 +130,8 @@ class Client:
 
     def __init__(self, base_url, hop, headers=None, secrets=(), timeout=30, use_proxy=False,
                  validate_certs=True, ca_path=None, client_cert=None, client_key=None, username=None, password=None):
+        if timeout <= 0:  # to the system 0 is not to wait at all, and less is an error
+            raise LocalModelsError("timeout is %s, and %s needs some time to answer" % (timeout, hop), "Set it to 1 second or more")
         base_url, basic = _basic(base_url, username, password)
         headers, secrets = dict(basic[0], **(headers or {})), tuple(secrets) + basic[1]
         if not _is_address(base_url):
