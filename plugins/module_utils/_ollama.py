@@ -83,8 +83,9 @@ class Ollama:
 
         Raises PullFailed, Abandoned, Unreachable.
         """
-        # Ollama begins its answer at once, whatever the registry does.
-        response = self.client.open("POST", "/api/pull", {"model": name, "insecure": insecure}, timeout=stall_timeout, silence=_NO_LIMIT)
+        # Ollama begins its answer at once, whatever the registry does; a busy one as late as any other answer.
+        begins = max(stall_timeout, self.client.timeout)
+        response = self.client.open("POST", "/api/pull", {"model": name, "insecure": insecure}, timeout=begins, silence=_NO_LIMIT)
         with response:
             if response.getcode() == 200:
                 return _pull.follow(response, name, on_progress, stall_timeout, abandoned, self.client.secrets)

@@ -62,7 +62,7 @@ def hanging(begun):
 def test_a_pull_from_a_server_that_hangs_before_its_answer_ends():
     """Where nothing has begun there is nobody who watches it, so the socket has to."""
     with serving({("POST", "/api/pull"): hanging(b"")}) as server, pytest.raises(Unreachable, match="did not answer in time") as caught:
-        Ollama(Client(server.url, "Ollama")).pull("x", stall_timeout=0.3)
+        Ollama(Client(server.url, "Ollama", timeout=0.3)).pull("x", stall_timeout=0.2)
     assert caught.value.passing
 
 
