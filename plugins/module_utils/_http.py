@@ -46,7 +46,7 @@ class Answer:
         """The parsed body, or None where it is no JSON: HTML of a reverse proxy, plain text of a router."""
         try:
             return json.loads(self.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     @property

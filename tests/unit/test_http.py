@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_answer import ERROR, understand
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client, _Patient, _tls_context, explain
 
 
@@ -353,6 +354,11 @@ def test_a_pipe_that_breaks_is_no_error_while_an_answer_may_be_there(problem):
     connection = Connection()
     connection.sock = "open"
     assert connection.request() is None
+
+
+def test_what_is_nested_too_deep_is_no_answer():
+    assert Answer(200, {}, b"[" * 200000).json() is None
+    assert understand(200, {}, b"[" * 200000).kind == ERROR and understand(200, {"content-type": "text/event-stream"}, b"data: " + b"[" * 200000).kind == ERROR
 
 
 def test_bytes_that_are_no_text_are_shown_all_the_same():
