@@ -166,7 +166,7 @@ class Docker:
         """compose would search the parent folders and could take up another project: refuse before it does."""
         folder = self.project_dir
         if not os.path.isdir(folder):
-            raise BrokenProject("%s is no folder on this host" % folder,
+            raise BrokenProject("%s is no folder on this host" % folder if folder else "Nobody says where FastGPT's compose project lies on this host",
                                 "Set fastgpt_project_dir (project_dir) to the folder that holds FastGPT's docker-compose.yml")
         if dotenv_value(folder, "COMPOSE_FILE") or os.environ.get("COMPOSE_FILE"):
             return

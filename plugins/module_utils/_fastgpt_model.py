@@ -77,7 +77,12 @@ def records(items, shown_models, server_context=None, path="aiproxy"):
     merged = {}
     for item in items:
         item = {"name": item} if isinstance(item, str) else item
-        merged.setdefault(ModelName.parse(item["name"]).key, {}).update(item)
+        key = ModelName.parse(item["name"]).key
+        # One host may still serve what another one no longer holds.
+        if key not in merged or merged[key].get("state") == "absent":
+            merged[key] = dict(item)
+        elif item.get("state") != "absent":
+            merged[key].update(item)
     return [record(item, in_common(by_key.get(key), server_context), server_context, path) for key, item in merged.items()]
 
 
@@ -104,7 +109,7 @@ def type_of(shown):
 
 def _likely_type(item):
     """The type of a model that nobody has pulled yet, for check mode on a fresh host."""
-    return "embedding" if list(item.get("default_for") or ()) == ["embedding"] else "llm"
+    return "embedding" if _default_for(item) == ["embedding"] else "llm"
 
 
 def context_of(item, name, shown, server_context, asked_for=True):
@@ -128,14 +133,14 @@ def defaults(items, records):
     first declared model that fits; it is meant for a FastGPT that has no default of that kind.
     """
     present = [one for one in records if one["state"] != "absent"]
-    kinds = {one["name"]: one["metadata"]["type"] for one in present}
+    kept = _by_key(present)
     chosen = {}
     for item in items:
         if isinstance(item, str) or item.get("state") == "absent":
             continue
-        name = ModelName.parse(item["name"]).short
-        for word in item.get("default_for") or ():
-            _choose(chosen, name, word, kinds.get(name))
+        one = kept[ModelName.parse(item["name"]).key]
+        for word in _default_for(item):
+            _choose(chosen, one["name"], word, one["metadata"]["type"])
     fallback = {}
     for key, kind in DEFAULT_FOR.values():
         fits = [one["name"] for one in present if one["metadata"]["type"] == kind
@@ -166,6 +171,11 @@ def setup(places, shown_models, server_context=None, channel="ollama", path="aip
     }
 
 
+def _by_key(records):
+    """{ModelName.key: record}: of several spellings of a model one is its name in FastGPT and in the gateway."""
+    return {ModelName.parse(one["name"]).key: one for one in records}
+
+
 def _gateway_channel(one):
     if not one["models"]:
         return {"name": one["name"], "state": "absent"}
@@ -179,17 +189,24 @@ def channels(places, kept, name="ollama"):
     places: list of {host (str), url (by which AI Proxy reaches its Ollama), models (the local_models of that host)}.
     kept: FastGPT's records of all of them. name: of the only channel; where there are several, the host is added.
     """
-    kinds = {one["name"]: one["metadata"]["type"] for one in kept if one["state"] != "absent"}
+    by_key = _by_key(kept)
     found = []
     for place in places:
         models = []
         for item in place["models"]:
             item = {"name": item} if isinstance(item, str) else item
-            short = ModelName.parse(item["name"]).short
-            if item.get("state") != "absent" and short not in [model["name"] for model in models]:
-                models.append({"name": short, "type": kinds[short]})
+            one = by_key[ModelName.parse(item["name"]).key]
+            if item.get("state") != "absent" and one["name"] not in [model["name"] for model in models]:
+                models.append({"name": one["name"], "type": one["metadata"]["type"]})
         found.append({"name": name if len(places) == 1 else "%s-%s" % (name, place["host"]), "url": place["url"], "models": models})
     return found
+
+
+def _default_for(item):
+    words = item.get("default_for") or []
+    if not isinstance(words, (list, tuple)):
+        raise LocalModelsError("%s has default_for %r, which is no list" % (ModelName.parse(item["name"]).short, words), "Write default_for: [%s]" % words)
+    return list(words)
 
 
 def _choose(chosen, name, word, kind):

@@ -167,6 +167,11 @@ def _refuse_loaded_and_not(wanted):
                                    % (other.name.short, other.state, one.name.short, one.state), "Declare both alike, or one of them present")
 
 
+def listed(items):
+    """A list of models as Ansible reads it where an option is a list: a text (`-e local_models=a,b`) stands for the names in it."""
+    return [name.strip() for name in items.split(",")] if isinstance(items, str) else items
+
+
 def read_item(item, insecure=False):
     """One declared model (Wanted) from a name or a map. Raises LocalModelsError as read_wanted does."""
     if isinstance(item, str):

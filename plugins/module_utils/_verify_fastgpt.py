@@ -91,6 +91,8 @@ class FastGPTHops:
         found = find(apps.all(), self.app)
         if found is None and self._administration is None:
             raise CannotAsk("there is no app of that name, and role fastgpt_models makes none in this FastGPT")
+        if found is None and "llm" not in [model["type"] for model in self._models.values()]:
+            raise CannotAsk("there is no app of that name, and role fastgpt_models makes none without a model for chats")
         if found is None:
             raise Broken("FastGPT has no app of that name", "", "Run role fastgpt_models: it adds the app")
         said = apps.chat(found["_id"], self._question, self._timeout)

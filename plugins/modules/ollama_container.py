@@ -22,7 +22,7 @@ attributes:
     description: Reads for real, writes and pulls nothing, and returns what it would do.
   diff_mode:
     support: full
-    description: Shows the compose file. Passwords in URLs and values of variables that end in KEY, TOKEN, SECRET or PASSWORD are masked.
+    description: Shows the compose file. Passwords in URLs and values of variables that end in KEY, TOKEN, SECRET, PASSWORD or DSN are masked.
 options:
   image:
     description: The image. If its tag is a version, the server must answer with that version.

@@ -24,7 +24,7 @@ attributes:
     description: Reads for real, writes nothing, and returns what it would do. Works where neither user nor release exist yet.
   diff_mode:
     support: full
-    description: Shows the unit, the drop-in and the link. Passwords in URLs and values of variables that end in KEY, TOKEN, SECRET or PASSWORD are masked.
+    description: Shows the unit, the drop-in and the link. Passwords in URLs and values of variables that end in KEY, TOKEN, SECRET, PASSWORD or DSN are masked.
 options:
   version:
     description: The release to run, such as V(0.32.15).

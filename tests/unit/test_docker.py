@@ -228,6 +228,8 @@ def test_too_old_a_compose_is_told_before_its_misreading(project, said):
 def test_no_folder_and_no_file(tmp_path):
     with pytest.raises(BrokenProject, match="/nowhere is no folder"):
         Docker(Fake(), "/nowhere").config()
+    with pytest.raises(BrokenProject, match="Nobody says where FastGPT's compose project lies on this host. Set fastgpt_project_dir"):
+        Docker(Fake(), "").config()
     (tmp_path / "fastgpt.yaml").write_text("")
     with pytest.raises(BrokenProject, match=r"no compose file in .*found only fastgpt.yaml.*COMPOSE_FILE="):
         Docker(Fake(), str(tmp_path)).config()

@@ -340,3 +340,16 @@ def test_an_address_that_is_none_is_told_without_its_password(capsys, module, mo
     result = call(module, capsys, url=url, models=models)
     assert result["failed"] and "is no address of Ollama" in result["msg"] and "cret" not in json.dumps(result)
     assert result["invocation"]["module_args"]["url"]
+
+
+def test_a_server_that_does_not_answer_need_not_be_an_error(capsys):
+    result = call(ollama_info, capsys, url="http://127.0.0.1:9", models=["x"], must_answer=False)
+    assert "failed" not in result and (result["reachable"], result["models"], result["missing"]) == (False, [], ["x"])
+    (warning,) = result["warnings"]
+    assert "refuses the connection" in str(warning), warning
+    assert "refuses the connection" in call(ollama_info, capsys, url="http://127.0.0.1:9", models=["x"])["msg"]
+
+
+def test_one_that_answers_with_an_error_is_one_all_the_same(capsys):
+    with serving({("GET", "/api/tags"): (401, {"error": "unauthorized"})}) as server:
+        assert "answered 401" in call(ollama_info, capsys, url=server.url, must_answer=False)["msg"]
