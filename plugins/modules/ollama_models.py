@@ -310,7 +310,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _capacity, _machine, _notes, _plan, _prepare, _report
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, refuse_less, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._progress import Progress
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
@@ -350,8 +350,7 @@ def run(module, results):
     wanted = _plan.read_wanted(params["models"], params["insecure"])
     ollama = ollama_for(module)
     exclusive = _prepare.Exclusive(params["protect"], params["allow_empty"]) if params["exclusive"] else None
-    if params["parallel"] < 1:
-        raise LocalModelsError("parallel is %d, and at least one model has to be pulled at a time" % params["parallel"], "Set it to 1 or more")
+    refuse_less(params, parallel=1, retries=0, stall_timeout=1)
     notes = _notes.Notes()
     prepared = _prepare.prepare(
         ollama, wanted, params["store_path"], assume_empty=module.check_mode, offline=params["offline"], exclusive=exclusive, notes=notes,

@@ -10,9 +10,11 @@ import types
 
 import pytest
 
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._aiproxy import AIProxy
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import Refused
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_app import keep_apps
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._inside import Inside
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify import go
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_aiproxy import ByAIProxy
@@ -207,6 +209,16 @@ def test_the_first_broken_hop_is_named_with_its_mend(broken, hop, words):
     assert all(one["status"] == OK for one in walk.hops[:hop])
     later = [one["status"] for one in walk.hops[hop + 1:]]
     assert OK not in later[2:] and [one["hop"] for one in walk.hops][:len(NAMES)] == NAMES
+
+
+@pytest.mark.parametrize("body", ['{"object":"x","choices":null}', '{"object":"x","choices":[]}', '{"object":"x"}', '{"success":true,"data":null}',
+                                  '{"object":"x","choices":[{"message":"hi"}]}'])
+def test_an_answer_of_another_form_is_a_broken_hop(body):
+    """To find what sends such a thing is what the walk is for."""
+    client = types.SimpleNamespace(headers={}, base_url="http://x", request=lambda *a, **k: Answer(200, {}, body.encode()))
+    walk = Walk()
+    assert not walk.hop("m through AI Proxy", "/v1/chat/completions", lambda: AIProxy(client).chat("m"))
+    assert walk.broken["answered"].startswith("something that is no answer to that (") and "its version" in walk.broken["mend"]
 
 
 def test_a_hop_after_a_broken_one_is_not_asked():
