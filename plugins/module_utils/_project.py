@@ -84,7 +84,7 @@ class Service:
                          for name, end in (found.get("Networks") or {}).items() if name != "host"}
         everywhere = [self.container, inspected["Config"].get("Hostname") or ""]
         # Aliases are what somebody gave; DNSNames, from Docker 25 on, all that it answers to.
-        self.names = {name: [one.lower() for one in everywhere + (end.get("Aliases") or []) + (end.get("DNSNames") or [])]
+        self.names = {name: sorted({one.lower() for one in everywhere + (end.get("Aliases") or []) + (end.get("DNSNames") or []) if one})
                       for name, end in (found.get("Networks") or {}).items()}
         if self.state == "running":
             self.published = dict(_bound_ports(found.get("Ports") or {}))

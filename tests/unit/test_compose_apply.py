@@ -288,12 +288,12 @@ def test_a_gateway_that_does_not_get_well_in_a_network_it_had_left_leaves_it_aga
     connect(engine)
     engine.leave("ollama", "aiproxy")
     before, engine.sick_in = files(engine), "ollama"
-    monkeyed = engine.leave
+    leave = engine.leave
 
-    def leave(network, service):
-        monkeyed(network, service)
+    def leave_and_get_well(network, service):
+        leave(network, service)
         engine.made[service]["State"]["Health"]["Status"] = "healthy"
-    engine.leave = leave
+    engine.leave = leave_and_get_well
     with pytest.raises(LocalModelsError, match="(?s)its health check says unhealthy.*Files and containers are as before, and FastGPT answers again"):
         connect(engine)
     assert files(engine) == before and networks(engine) == ["fastgpt_fastgpt"]
@@ -306,7 +306,7 @@ def test_who_shares_the_network_of_a_container_is_made_anew_with_it(engine):
     connect(engine)
     engine.leave("ollama", "aiproxy_pg")
     connect(engine)
-    assert engine.calls[-1 - engine.calls[::-1].index(next(c for c in engine.calls[::-1] if "--force" in c))].endswith("--force-recreate aiproxy aiproxy_pg")
+    assert [call.partition("up -d ")[2] for call in engine.calls if "--force-recreate" in call] == ["--force-recreate aiproxy aiproxy_pg"]
 
 
 def test_a_variable_that_the_image_brings_is_no_difference(engine):

@@ -61,7 +61,7 @@ def container(service, name=None, state="running", networks=None, env=(), ports=
         "HostConfig": {"ExtraHosts": more.get("extra_hosts")},
         "NetworkSettings": {
             "Ports": ports or {},
-            "Networks": {net: {"IPAddress": address, "GlobalIPv6Address": ""} for net, address in (networks or {}).items()},
+            "Networks": {net: {"IPAddress": address, "GlobalIPv6Address": "", "Aliases": more.get("aliases")} for net, address in (networks or {}).items()},
         },
     }
 
@@ -268,3 +268,10 @@ def test_flavour_is_guessed_from_the_version(image, flavour):
                                      {"a": "1.2.3.4", "b": "host-gateway", "six": ["::1"]}])
 def test_every_spelling_of_extra_hosts(entries):
     assert _project.split_extra_hosts(entries) == {"a": "1.2.3.4", "b": "host-gateway", "six": "::1"}
+
+
+def test_what_a_container_is_called_is_told_by_network():
+    made = container("aiproxy", name="Gateway", networks={"a": "1.1.1.1"}, aliases=["aiproxy", "0123456789ab"])
+    made["NetworkSettings"]["Networks"]["b"] = {"Aliases": None, "DNSNames": ["Gateway", "host"]}
+    found = describe(load(LIST_STYLE), [made], FOLDER).services["aiproxy"].names
+    assert found == {"a": ["0123456789ab", "aiproxy", "gateway"], "b": ["gateway", "host"]}

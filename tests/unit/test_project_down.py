@@ -37,5 +37,5 @@ def test_what_does_not_run_is_no_failure_of_check_mode(monkeypatch, capsys, tmp_
     if module is aiproxy_channel:  # AI Proxy has no address at all then; FastGPT's published port is known from the file
         assert "does not run: its container is missing. Start it with `docker compose up -d`" in said
     else:
-        assert "FastGPT at http://127.0.0.1:1 refuses the connection" in said
+        assert "FastGPT at http://127.0.0.1:1 refuses the connection. Service fastgpt has no container. Make and start it with `docker compose" in said
     assert ("Check mode goes on without it" in said) == check

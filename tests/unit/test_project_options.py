@@ -11,7 +11,8 @@ import pytest
 from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.localmodels.fastgpt.plugins.doc_fragments.project import ModuleDocFragment
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _project_options as options
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt import open_fastgpt
 
 from test_docker import Fake
 from test_project import LIST_STYLE, container, load
@@ -82,6 +83,22 @@ def test_what_does_not_run_is_said(folder):
         options.fastgpt({"project_dir": folder}, docker(folder, down, config))
     with pytest.raises(LocalModelsError, match=r"AI Proxy \(service aiproxy .* is created"):
         options.gateway({"project_dir": folder}, docker(folder, down))
+
+
+@pytest.mark.parametrize("state, words", [
+    ("exited", "The container fg of service fastgpt is exited. Start it with `docker compose up -d` in {}; `docker logs fg` tells why it ended"),
+    ("restarting", "The container fg of service fastgpt is restarting. Docker starts it again and again; `docker logs fg` tells why it ended"),
+    (None, "Service fastgpt has no container. Make and start it with `docker compose up -d` in {}"),
+    ("running", "Nothing listens there: check that it runs, its port, and its listen address")])
+def test_a_fastgpt_that_does_not_answer_is_told_by_its_container(folder, state, words):
+    config = load(LIST_STYLE)
+    config["services"]["fastgpt"]["ports"] = [{"target": 3000, "published": "1"}]  # nothing listens there
+    ports = {"3000/tcp": [{"HostIp": "", "HostPort": "1"}]}
+    containers = [container("fastgpt", name="fg", state=state, ports=ports)] if state else []
+    with pytest.raises(Unreachable) as caught:
+        open_fastgpt({"project_dir": folder, "timeout": 1}, docker(folder, containers, config)).init_data()
+    assert str(caught.value) == "FastGPT at http://127.0.0.1:1 refuses the connection. %s." % words.format(folder)
+    assert caught.value.asked == "http://127.0.0.1:1/api/common/system/getInitData"
 
 
 @pytest.mark.parametrize("endpoint", ["", "https://localhost:3010"])
