@@ -57,8 +57,9 @@ class Change:
         """Recreate what changed and nothing else; start what is down with all that it depends on.
 
         services: names (collection). config: the effective project (dict). anew: recreate these services even where nothing changed; what
-        they depend on is treated as without it, for compose means by --force-recreate only the services that are named. Not with --no-deps: compose 2.26 then leaves out
-        `depends_on` when it notes what a container was made from, and the operator's next `docker compose up -d` recreates it for nothing.
+        they depend on is treated as without it, for compose means by --force-recreate only the services that are named. Not with --no-deps:
+        compose 2.26 then leaves out `depends_on` when it notes what a container was made from, and the operator's next
+        `docker compose up -d` recreates it for nothing.
         """
         if not services:
             return

@@ -22,8 +22,8 @@ description:
     that place is free, else C(docker-compose.localmodels.yml), listed in C(COMPOSE_FILE) in the project's C(.env).
   - With O(strategy=in_place) only the lines that must change are edited, and every other byte stays. Both give the same effective
     project, which is proved by docker compose itself before anything is written.
-  - Only the containers that changed are recreated, and those that left a network of their compose file. The module waits until FastGPT and its gateway answer; if they do not,
-    files and containers go back to what they were, and it fails with the last log lines.
+  - Only the containers that changed are recreated, and those that left a network of their compose file. The module waits until
+    FastGPT and its gateway answer; if they do not, files and containers go back to what they were, and it fails with the last log lines.
   - A project that is down is started.
   - With O(apply=false) only files are written, for a pipeline that brings them up itself. With O(state=restored) a kept backup comes back.
 author:
