@@ -365,6 +365,7 @@ def recorder(request, tmp_path):
     server = fastgpt(request.param, tmp_path, OPENAI_BASE_URL="http://%s/v1" % ollama.address, CHAT_API_KEY="ollama").start()
     recorder = Recorder(types.SimpleNamespace(server=server, values={}, words=lambda thing: thing))
     recorder.story.values["<ROOT_TOKEN>"] = recorder.log_in()
+    recorder.ollama = ollama.address
     for name in ("tiny:latest", "ghost:1b"):
         recorder.add_model(name, "llm")
     yield recorder
@@ -393,6 +394,16 @@ def test_what_is_published_answers(recorder):
     assert latest["nodes"][0]["inputs"][0]["value"] == "tiny:latest"
     recorder.story.server.restart()
     assert answering()
+
+
+def test_a_whole_answer_where_a_stream_was_asked_for_is_none(recorder):
+    """Not recorded, but tried on a real 4.16.0: the OpenAI SDK takes what comes for a stream, and finds no piece of one in it."""
+    for name, path in (("streams:1", ""), ("whole:1", "/whole")):
+        recorder.add_model(name, "llm", requestUrl="http://%s%s/v1/chat/completions" % (recorder.ollama, path),
+                           defaultConfig={"model": "tiny:latest"})
+    answers = [recorder("GET", MODEL + "test?model=" + name, headers={"token": recorder.story.values["<ROOT_TOKEN>"]}) for name in ("streams:1", "whole:1")]
+    assert answers[0]["body"]["data"]
+    assert answers[1]["status"] == 500 and answers[1]["body"]["message"] == "Model response empty"
 
 
 @pytest.mark.skipif(bool(REAL), reason="a real server has no faults to switch on")

@@ -467,10 +467,7 @@ class FastGPT:
 
     @staticmethod
     async def parts(answer):
-        """The chunks of a streamed completion; one chunk where the other side did not stream."""
-        if answer.content_type == "application/json":
-            yield await answer.json()
-            return
+        """The chunks of a streamed completion; none where the other side did not stream, as the SDK finds none there."""
         async for line in answer.content:
             text = line.decode("utf-8", "replace").strip()
             if text.startswith("data: ") and text != "data: [DONE]":
