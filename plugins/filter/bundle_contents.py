@@ -7,6 +7,7 @@ from __future__ import annotations
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_container import promised_version
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._items import listed
 
 # The defaults of role ollama: variables of one host do not show the defaults of a role that runs on another.
 PROVIDER = "docker"
@@ -29,7 +30,7 @@ def bundle_contents(hosts, hostvars):
             image = str(variables.get("ollama_docker_image", IMAGE % version))
             _add(contents["images"], [image])
             _add(contents["server_versions"], filter(None, [promised_version(image)]))
-        _add(contents["models"], variables.get("local_models") or [])
+        _add(contents["models"], listed(variables.get("local_models") or []))
     return contents
 
 

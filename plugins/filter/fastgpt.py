@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _fastgpt_model, _verify_table
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _fastgpt_model, _items, _plan, _verify_table
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 
 
@@ -18,6 +18,11 @@ def fastgpt_records(items, shown_models, server_context=None, path="aiproxy"):
 def fastgpt_setup(places, shown_models, server_context=None, channel="ollama", path="aiproxy"):
     """See fastgpt_setup.yml."""
     return _told(_fastgpt_model.setup, places, shown_models, server_context, channel, path)
+
+
+def model_names(items):
+    """See model_names.yml."""
+    return _told(lambda: [_plan.read_item(item).name.short for item in _items.listed(items)])
 
 
 def hop_table(hops):
@@ -37,4 +42,4 @@ class FilterModule:
 
     def filters(self):
         """{name: callable}."""
-        return {"fastgpt_records": fastgpt_records, "fastgpt_setup": fastgpt_setup, "hop_table": hop_table}
+        return {"fastgpt_records": fastgpt_records, "fastgpt_setup": fastgpt_setup, "hop_table": hop_table, "model_names": model_names}

@@ -9,6 +9,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_settings import parse_listen
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._places import DEFAULTS, place
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._items import listed
 
 
 def ollama_places(hosts, hostvars, known=None):
@@ -28,7 +29,14 @@ def ollama_places(hosts, hostvars, known=None):
 def fastgpt_places(hosts, urls, hostvars, own_host, own_models):
     """See fastgpt_places.yml."""
     _refuse_unknown(hosts, hostvars)
-    return [{"host": host, "url": urls[host], "models": own_models if host == own_host else hostvars[host].get("local_models", own_models)}
+    if not hosts:
+        raise AnsibleFilterError("No host is named whose Ollama FastGPT is to use: fastgpt_compose_ollama_hosts, or group ollama of the inventory, is empty.")
+    unreached = [host for host in hosts if host not in urls]
+    if unreached:
+        raise AnsibleFilterError(
+            "By which URL FastGPT reaches the Ollama of %s is not known. Name the same hosts in fastgpt_models_ollama_hosts and in "
+            "fastgpt_compose_ollama_hosts or fastgpt_compose_ollama; a URL is known of %s." % (", ".join(unreached), ", ".join(urls) or "none"))
+    return [{"host": host, "url": urls[host], "models": listed(own_models if host == own_host else hostvars[host].get("local_models", own_models))}
             for host in hosts]
 
 

@@ -16,7 +16,7 @@ AT_ONCE = 4
 
 
 def read(ollama, names=None, details=True):
-    """version, models, local_models, running, missing (dict) of a server (_ollama.Ollama).
+    """reachable, version, models, local_models, running, missing (dict) of a server (_ollama.Ollama).
 
     names: list of str, the models to report, or None for all. details: ask for each model. Raises LocalModelsError.
     """
@@ -29,12 +29,18 @@ def read(ollama, names=None, details=True):
     held = {ModelName.parse(one["name"]) for one in tags}
     said = {ModelName.parse(tag["name"]): show for tag, show in zip(tags, shown)}
     return {
+        "reachable": True,
         "version": ollama.version(),
         "local_models": [_declared(tag["name"], show, said) for tag, show in sorted(zip(tags, shown), key=lambda one: one[0]["name"].lower())],
         "models": sorted(models, key=lambda one: one["name"].lower()),
         "running": running,
         "missing": [name for parsed, name in (limit or {}).items() if parsed not in held],
     }
+
+
+def silent(names=None):
+    """What read() would say of a server that does not answer. names: see there."""
+    return {"reachable": False, "version": None, "models": [], "local_models": [], "running": [], "missing": list(names or ())}
 
 
 def _show(ollama, name):

@@ -33,9 +33,9 @@ _BOOLEAN = re.compile(r"(?i)^(0|1|true|false)\Z")
 _DURATION = re.compile(r"^-?(\d+|(\d+(\.\d+)?(ns|us|ms|s|m|h))+)\Z")
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _VERSION = re.compile(r"^\d+\.\d+\.\d+(-rc\d+)?\Z")
-# Environment="NAME=value" of a unit, NAME: "value" of a compose file.
-_SECRET_NAME = re.compile(r"(?i)(?:key|token|secret|password|passwd)$")
-_SECRET_LINE = re.compile(r"(?im)(?P<name>\b\w*(?:key|token|secret|password|passwd)(?:=|: ))(?P<value>.*?)(?P<end>\"?)$")
+# Environment="NAME=value" of a unit, NAME: "value" of a compose file. MySQL's DSN is no URL: root:password@tcp(mysql:3306)/oneapi.
+_SECRET_NAME = re.compile(r"(?i)(?:key|token|secret|password|passwd|dsn)$")
+_SECRET_LINE = re.compile(r"(?im)(?P<name>\b\w*(?:key|token|secret|password|passwd|dsn)(?:=|: ))(?P<value>.*?)(?P<end>\"?)$")
 
 
 class Listen:

@@ -69,6 +69,8 @@ class ByAIProxy:
 
     def _channel_is_right(self, one):
         found = [channel for channel in self._channels if channel.get("name") == one["name"]]
+        if not found and not one["models"]:
+            return "there is none, and no model that it should serve"
         again = "Run role fastgpt_models: it makes the channel right"
         if len(found) != 1:
             raise Broken("AI Proxy has %d channels of that name" % len(found), "", again if not found else

@@ -113,6 +113,8 @@ class ByOneAPI:
         if self._channels is None:
             self._channels = self.server.api().channels()
         found = [channel for channel in self._channels if channel.get("name") == one["name"]]
+        if not found and not one["models"]:
+            return "there is none, and no model that it should serve"
         again = "Run role fastgpt_models (playbook connect): it makes the channel right"
         if len(found) != 1:
             raise Broken("one-api has %d channels of that name" % len(found), "", again if not found else

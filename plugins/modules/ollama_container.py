@@ -22,7 +22,7 @@ attributes:
     description: Reads for real, writes and pulls nothing, and returns what it would do.
   diff_mode:
     support: full
-    description: Shows the compose file. Passwords in URLs and values of variables that end in KEY, TOKEN, SECRET or PASSWORD are masked.
+    description: Shows the compose file. Passwords in URLs and values of variables that end in KEY, TOKEN, SECRET, PASSWORD or DSN are masked.
 options:
   image:
     description: The image. If its tag is a version, the server must answer with that version.
@@ -113,7 +113,10 @@ store_path:
   sample: /var/lib/docker/volumes/ollama/_data/models
 """
 
+import contextlib
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._alone import alone, in_reach
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker, runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_container import Wanted, differences, store_path
@@ -149,7 +152,8 @@ def main():
     module.run_command_environ_update = {"LC_ALL": "C"}
     module.no_log_values.update(secret_values(module.params["environment"]))  # Ansible shows a module's options from -vvv on
     try:
-        result = converge(module)
+        with contextlib.nullcontext() if module.check_mode else alone(in_reach(module.params["project_dir"])):
+            result = converge(module)
     except (LocalModelsError, OSError) as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(**result)

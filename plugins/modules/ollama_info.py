@@ -44,6 +44,11 @@ options:
       - Without them RV(models[].num_ctx) is null, and older servers leave out more.
     type: bool
     default: true
+  must_answer:
+    description:
+      - Whether a server that gives no answer at all is an error. If not, a warning says why, and it is reported as one that holds nothing.
+    type: bool
+    default: true
 seealso:
   - module: localmodels.fastgpt.ollama_models
 """
@@ -66,7 +71,10 @@ EXAMPLES = r"""
 
 - name: Show how much of its video memory is taken, and until when
   ansible.builtin.debug:
-    msg: "{{ ollama.running | community.general.json_query('[].{name: name, vram: size_vram, until: expires_at}') }}"
+    msg: "{{ item.size_vram }} bytes, until {{ item.expires_at }}"
+  loop: "{{ ollama.running }}"
+  loop_control:
+    label: "{{ item.name }}"
 
 - name: Fail early if FastGPT would be promised more than the server gives
   ansible.builtin.assert:
@@ -79,8 +87,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+reachable:
+  description: Whether the server answers. If it does not, and O(must_answer) is not set, it holds nothing as far as anybody knows.
+  returned: success
+  type: bool
 version:
-  description: Version of the running server.
+  description: Version of the running server. Null if it does not answer.
   returned: success
   type: str
   sample: 0.32.15
@@ -229,8 +241,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _machine
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_facts import read
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_facts import read, silent
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
 
 
@@ -240,6 +252,7 @@ def main():
             ARGUMENT_SPEC,
             models={"type": "list", "elements": "str"},
             details={"type": "bool", "default": True},
+            must_answer={"type": "bool", "default": True},
         ),
         supports_check_mode=True,
     )
@@ -247,7 +260,10 @@ def main():
         ollama = ollama_for(module)
         facts = read(ollama, module.params["models"], module.params["details"])
     except LocalModelsError as problem:
-        module.fail_json(msg=str(problem))
+        if module.params["must_answer"] or not isinstance(problem, Unreachable):
+            module.fail_json(msg=str(problem))
+        module.warn(str(problem))
+        facts = silent(module.params["models"])
     memory, limits = _machine.below(ollama.client.base_url, runner(module))
     module.exit_json(changed=False, memory=memory and vars(memory), limits=limits, **facts)
 

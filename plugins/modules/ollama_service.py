@@ -24,7 +24,7 @@ attributes:
     description: Reads for real, writes nothing, and returns what it would do. Works where neither user nor release exist yet.
   diff_mode:
     support: full
-    description: Shows the unit, the drop-in and the link. Passwords in URLs and values of variables that end in KEY, TOKEN, SECRET or PASSWORD are masked.
+    description: Shows the unit, the drop-in and the link. Passwords in URLs and values of variables that end in KEY, TOKEN, SECRET, PASSWORD or DSN are masked.
 options:
   version:
     description: The release to run, such as V(0.32.15).
@@ -124,10 +124,12 @@ device_groups:
   sample: [render, video]
 """
 
+import contextlib
 import platform
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _release
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._alone import alone, in_reach
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_service import Wanted, differences, file_diffs
@@ -162,7 +164,8 @@ def main():
     module.run_command_environ_update = {"LC_ALL": "C"}
     module.no_log_values.update(secret_values(module.params["environment"]))  # Ansible shows a module's options from -vvv on
     try:
-        result = converge(module)
+        with contextlib.nullcontext() if module.check_mode else alone(in_reach(module.params["install_dir"])):
+            result = converge(module)
     except (LocalModelsError, OSError) as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(**result)

@@ -30,7 +30,7 @@ attributes:
     description: Reads for real, writes and pulls nothing, and returns what it would do.
   diff_mode:
     support: full
-    description: Shows the compose file. Passwords in URLs and values of variables that end in KEY, TOKEN, SECRET or PASSWORD are masked.
+    description: Shows the compose file. Passwords in URLs and values of variables that end in KEY, TOKEN, SECRET, PASSWORD or DSN are masked.
 options:
   image:
     description:
@@ -175,12 +175,15 @@ networks:
   sample: [fastgpt_fastgpt, ollama]
 """
 
+import contextlib
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import OLLAMA_SPEC
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._alone import alone, in_reach
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose import needs
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker, runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_settings import masked
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_settings import masked, secret_values
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._one_api_container import (
     Wanted,
     differences,
@@ -212,8 +215,10 @@ def main():
         supports_check_mode=True,
     )
     module.run_command_environ_update = {"LC_ALL": "C"}
+    module.no_log_values.update(secret_values(module.params["environment"]))  # Ansible shows a module's options from -vvv on
     try:
-        result = converge(module)
+        with contextlib.nullcontext() if module.check_mode else alone(in_reach(module.params["project_dir"])):
+            result = converge(module)
     except (LocalModelsError, OSError) as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(**result)

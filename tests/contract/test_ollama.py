@@ -44,11 +44,11 @@ def real(version):
     return REAL.replace("{version}", version)
 
 
-def start_ollama(folder, version):
-    """A server of this version with its state below `folder`: wire.Server."""
+def start_ollama(folder, version, **env):
+    """A server of this version with its state below `folder`, and with variables of its own: wire.Server."""
     argv = [real(version), "serve"] if REAL else [sys.executable, str(SERVERS / "ollama.py"), "serve"]
     return Server(argv, folder, env={"OLLAMA_HOST": "127.0.0.1:{port}", "OLLAMA_MODELS": "{state}/models",
-                                     "OLLAMA_LAB_VERSION": version}).start()
+                                     "OLLAMA_LAB_VERSION": version}).start(**env)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def test_each_thing_once():
     hostvars = {
         "a": {"local_models": ["x", {"name": "y", "state": "latest"}], "ollama_provider": "host"},
         "b": {"local_models": [{"name": "y", "state": "latest"}, "z"], "ollama_provider": "host", "ollama_version": "0.32.14"},
-        "c": {"local_models": ["x"]},
+        "c": {"local_models": "x,z"},
         "d": {"ollama_docker_image": "mirror.lan/ollama:1"},
         "e": {"ollama_docker_image": "mirror.lan:5000/ollama:0.34.4-rocm", "ollama_version": "0.1.0"},
     }

@@ -60,6 +60,9 @@ def unknown(given, known, where=""):
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_are_tasks_with_options_that_exist(name):
     tasks = yaml_load(module(name).EXAMPLES)
+    # The collection depends on no other one, so its examples do not either.
+    foreign = re.findall(r"\| *(\w+\.\w+\.)\w+", module(name).EXAMPLES) + [key for task in tasks for key in task if "." in key]
+    assert [one for one in foreign if not one.startswith((NAMESPACE, "ansible.builtin."))] == []
     calls = [task for task in tasks if NAMESPACE + name in task]
     assert calls
     for task in tasks:
@@ -159,3 +162,18 @@ def test_plays_and_inventories_of_docs_airgapped_are_yaml_with_options_that_exis
     assert set(inventory["all"]["vars"]) == {"ollama_bundle_images"}
     ((task,),) = [one["tasks"] for one in play]
     assert unknown(task[NAMESPACE + "ollama_bundle_import"], options("ollama_bundle_import")) == []
+
+
+def fragments():
+    return sorted((ROOT / "changelogs" / "fragments").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", fragments(), ids=lambda path: path.stem)
+def test_a_changelog_fragment_is_rst_in_sections_that_exist(path):
+    """The changelog is reStructuredText, which would show C(this) as it stands here."""
+    config, found = yaml_load((ROOT / "changelogs" / "config.yaml").read_text()), yaml_load(path.read_text())
+    known = [section for section, dummy in config["sections"]]
+    summary = found.pop(config["prelude_section_name"], "")
+    assert isinstance(summary, str) and [section for section in found if section not in known] == []
+    texts = [summary] + [text for lines in found.values() for text in lines]
+    assert [text for text in texts if not isinstance(text, str) or re.search(r"\b[BCEILMOPRUV]+\(", text)] == []

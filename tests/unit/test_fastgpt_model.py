@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from hypothesis import given
 from hypothesis import strategies as some
 
+from ansible_collections.localmodels.fastgpt.plugins.filter.fastgpt import model_names
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_model import record, records, setup
 
@@ -165,6 +167,23 @@ def test_two_spellings_of_one_model_are_one():
     assert len(found["records"]) == len(found["ollamas"][0]["models"]) == 1 and found["defaults"] == {"llm": "qwen2.5:0.5b"}
 
 
+@pytest.mark.parametrize("one, two, served", [
+    (["qwen2.5:0.5b"], [{"name": "qwen2.5:0.5b", "state": "absent", "context": 1}], [True, False]),
+    ([{"name": "qwen2.5:0.5b", "state": "absent", "context": 1}], ["qwen2.5:0.5b"], [False, True]),
+    ([{"name": "qwen2.5:0.5b", "state": "absent"}], [{"name": "qwen2.5:0.5b", "state": "absent"}], [False, False])])
+def test_a_model_that_one_host_no_longer_holds_stays_while_another_one_serves_it(one, two, served):
+    found = setup([place(one, "one"), place(two, "two")], [CHAT])
+    (kept,) = found["records"]
+    assert [channel.get("state") != "absent" for channel in found["channels"]] == served
+    assert kept["state"] == ("present" if any(served) else "absent") and kept["metadata"].get("maxContext", 4096) == 4096
+
+
+def test_hosts_may_spell_a_model_in_their_own_way():
+    found = setup([place(["Qwen2.5:0.5B"], "one"), place([{"name": "qwen2.5:0.5b", "default_for": ["llm"]}], "two")], [CHAT])
+    names = [model["name"] for one in found["ollamas"] for model in one["models"]] + [one["name"] for one in found["records"]] + [found["chat_model"]]
+    assert names == ["qwen2.5:0.5b"] * 4 and found["missing"] == []
+
+
 def test_setup_before_anything_was_pulled():
     found = setup([place(["qwen2.5:0.5b", {"name": "bge-m3", "default_for": ["embedding"]}])], [])
     assert found["missing"] == ["qwen2.5:0.5b", "bge-m3:latest"]
@@ -178,3 +197,22 @@ def test_setup_before_anything_was_pulled():
 def test_defaults_that_contradict_are_refused(models, words):
     with pytest.raises(LocalModelsError, match=words):
         setup([place(models)], [CHAT, EMBED])
+
+
+@pytest.mark.parametrize("known", [[], [EMBED]])
+def test_a_text_in_the_place_of_a_list_of_uses_is_told(known):
+    with pytest.raises(LocalModelsError, match=r"bge-m3:latest has default_for 'embedding', which is no list. Write default_for: \[embedding\]"):
+        setup([place([{"name": "bge-m3", "default_for": "embedding"}])], known)
+
+
+def test_the_names_in_a_list_of_models():
+    assert model_names(["qwen2.5", {"name": "Bge-M3", "default_for": ["embedding"]}]) == ["qwen2.5:latest", "Bge-M3:latest"]
+    assert model_names("a:1, b") == ["a:1", "b:latest"]
+    with pytest.raises(AnsibleFilterError, match="has no name"):
+        model_names([{"state": "absent"}])
+
+
+@pytest.mark.parametrize("word, can", [("false", False), ("no", False), ("true", True), (True, True), ("", True), (None, True)])
+def test_a_word_for_what_a_model_can_do_is_read_as_it_is_meant(word, can):
+    (found,) = records([{"name": "qwen2.5:0.5b", "tools": word}], [CHAT])
+    assert found["metadata"]["toolChoice"] is can

@@ -94,9 +94,14 @@ def test_offline_asks_no_registry(capsys):
         assert server.paths() == ["GET /api/tags"] * 2
 
 
-def test_at_least_one_model_has_to_be_pulled_at_a_time(capsys):
+def test_numbers_that_are_too_small_are_refused_before_anything_is_asked(capsys):
     with serving({("GET", "/api/tags"): tags("x:latest")}) as server:
-        assert "parallel is 0, and" in call(ollama_models, capsys, url=server.url, models=["x"], parallel=0)["msg"] and server.asked == []
+        for name, value, least in (("parallel", 0, 1), ("retries", -1, 0), ("stall_timeout", 0, 1)):
+            told = call(ollama_models, capsys, url=server.url, models=["x"], **{name: value})["msg"]
+            assert told == "%s is %d, which is too little. Set it to %d or more." % (name, value, least) and server.asked == []
+        for module in (ollama_models, ollama_info):
+            extra = {"models": ["x"]} if module is ollama_models else {}
+            assert "timeout is -1, and Ollama needs some time" in call(module, capsys, url=server.url, timeout=-1, **extra)["msg"] and server.asked == []
         assert not call(ollama_models, capsys, url=server.url, models=["x"], parallel=1).get("failed")
 
 
@@ -335,3 +340,16 @@ def test_an_address_that_is_none_is_told_without_its_password(capsys, module, mo
     result = call(module, capsys, url=url, models=models)
     assert result["failed"] and "is no address of Ollama" in result["msg"] and "cret" not in json.dumps(result)
     assert result["invocation"]["module_args"]["url"]
+
+
+def test_a_server_that_does_not_answer_need_not_be_an_error(capsys):
+    result = call(ollama_info, capsys, url="http://127.0.0.1:9", models=["x"], must_answer=False)
+    assert "failed" not in result and (result["reachable"], result["models"], result["missing"]) == (False, [], ["x"])
+    (warning,) = result["warnings"]
+    assert "refuses the connection" in str(warning), warning
+    assert "refuses the connection" in call(ollama_info, capsys, url="http://127.0.0.1:9", models=["x"])["msg"]
+
+
+def test_one_that_answers_with_an_error_is_one_all_the_same(capsys):
+    with serving({("GET", "/api/tags"): (401, {"error": "unauthorized"})}) as server:
+        assert "answered 401" in call(ollama_info, capsys, url=server.url, must_answer=False)["msg"]

@@ -111,6 +111,7 @@ def test_fingerprint_does_not_depend_on_order():
 @pytest.mark.parametrize("text", [
     'Environment="OLLAMA_API_KEY=s3cret"', '      OLLAMA_API_KEY: "s3cret"', "      OLLAMA_API_KEY: s3cret",
     'Environment="HTTPS_PROXY=http://me:s3cret@proxy:3128"', 'Environment="DB_PASSWORD=s3cret with blanks"',
+    '      SQL_DSN: "root:s3cret@tcp(mysql:3306)/oneapi"',
 ])
 def test_secrets_are_masked(text):
     shown = settings.masked("first\n%s\nlast\n" % text)

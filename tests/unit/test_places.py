@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import pytest
 from ansible.errors import AnsibleFilterError
@@ -58,6 +59,30 @@ def test_each_ollama_serves_its_own_models_or_those_of_the_play():
     urls = {host: "http://%s:11434" % host for host in hostvars}
     assert fastgpt_places(["gpu1", "gpu2", "box"], urls, hostvars, "box", ["b"]) == [
         {"host": host, "url": urls[host], "models": models} for host, models in (("gpu1", ["a"]), ("gpu2", ["b"]), ("box", ["b"]))]
+
+
+def test_a_text_stands_for_the_names_in_it():
+    assert fastgpt_places(["box", "gpu1"], {"box": "u", "gpu1": "v"}, {"box": {}, "gpu1": {"local_models": "c"}}, "box", "a:1, b") == [
+        {"host": "box", "url": "u", "models": ["a:1", "b"]}, {"host": "gpu1", "url": "v", "models": ["c"]}]
+
+
+def test_an_empty_group_is_no_success():
+    with pytest.raises(AnsibleFilterError, match="No host is named whose Ollama FastGPT is to use"):
+        fastgpt_places([], {}, {}, "box", ["a"])
+
+
+def test_a_host_that_fastgpt_has_no_way_to():
+    with pytest.raises(AnsibleFilterError, match="reaches the Ollama of gpu2 is not known.* fastgpt_compose_ollama; a URL is known of gpu1"):
+        fastgpt_places(["gpu1", "gpu2"], {"gpu1": "http://ollama:11434"}, {"gpu1": {}, "gpu2": {}}, "box", [])
+
+
+@pytest.mark.parametrize("role", ["fastgpt_compose", "fastgpt_models", "one_api"])
+def test_what_the_play_says_is_known_to_each_role_that_asks_for_places(role):
+    (here,) = yaml_load((ROLES / role / "vars" / "main.yml").read_text()).values()
+    assert set(here) == set(_places.DEFAULTS) | {"ollama_address"}
+    texts = [path.read_text() for path in (ROLES / role).rglob("*.yml")]
+    assert [len(re.findall("ollama_places\\(hostvars, {inventory_hostname: __%s_here}\\)" % role, text)) for text in texts] == [
+        text.count("ollama_places(") for text in texts]
 
 
 @pytest.mark.parametrize("listen, url", [

@@ -7,8 +7,10 @@ from __future__ import annotations
 import pathlib
 import re
 
+import jinja2
 import pytest
 from ansible.module_utils.common.yaml import yaml_load
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _ollama_options
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 NAMES = sorted(path.name for path in ROLES.iterdir())
@@ -32,6 +34,17 @@ def test_roles_are_found():
 def test_argument_specs_hold_the_very_defaults(role):
     declared = {name: option["default"] for name, option in options(role).items() if "default" in option}
     assert load(role, "defaults/main.yml") == declared
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_a_default_needs_no_variable_that_is_not_there(role):
+    """All defaults are read when a role begins, also of options that are given, so that an undefined variable in one would stop the role."""
+    defaults = load(role, "defaults/main.yml")
+    reader = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    reader.filters.update(dict.fromkeys(("localmodels.fastgpt.ollama_near_url", "localmodels.fastgpt.ollama_places"), lambda *given: "read"))
+    known = dict(defaults, inventory_hostname="box", hostvars={}, **{"__%s_here" % role: {}})
+    for value in defaults.values():
+        reader.from_string(str(value)).render(known)
 
 
 @pytest.mark.parametrize("role", NAMES)
@@ -102,6 +115,13 @@ def test_a_module_is_called_once_for_a_whole_list(role):
 def test_the_models_of_a_host_are_one_list_of_one_call():
     tasks = [one for one in load("ollama_models", "tasks/main.yml") if "localmodels.fastgpt.ollama_models" in one]
     assert [one["localmodels.fastgpt.ollama_models"]["models"] for one in tasks] == ["{{ local_models }}"]
+
+
+def test_an_ollama_is_asked_for_fastgpt_as_role_ollama_models_asks_it():
+    (asked,) = [one["localmodels.fastgpt.ollama_info"] for one in load("fastgpt_models", "tasks/look.yml") if "localmodels.fastgpt.ollama_info" in one]
+    assert set(_ollama_options.ARGUMENT_SPEC) <= set(asked)
+    for name in _ollama_options.ARGUMENT_SPEC:
+        assert "ollama_models_" + name in options("ollama_models") and "__fastgpt_models_theirs.ollama_models_%s" % name in asked[name], name
 
 
 @pytest.mark.parametrize("provider", options("ollama")["ollama_provider"]["choices"])

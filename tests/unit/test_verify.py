@@ -10,9 +10,11 @@ import types
 
 import pytest
 
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._aiproxy import AIProxy
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import Refused
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_app import keep_apps
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._inside import Inside
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify import go
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_aiproxy import ByAIProxy
@@ -33,6 +35,7 @@ class World:
     """Every server on the way, well until a test breaks one."""
 
     def __init__(self):
+        self.models = [{"name": "m:1", "type": "llm"}, {"name": "e:1", "type": "embedding"}]
         self.inside = {"http://aiproxy:3000/api/status": '{"success":true}', "http://ollama:11434/api/version": '{"version":"0.32.15"}',
                        "http://ollama:11434/api/tags": json.dumps({"models": [{"name": "m:1"}, {"name": "E:1"}]})}
         self.channel = {"id": 7, "name": "ollama", "type": 30, "status": 1, "base_url": "http://ollama:11434/", "models": ["m:1", "e:1"]}
@@ -69,7 +72,7 @@ class World:
         client = types.SimpleNamespace(
             request=lambda *a, **k: types.SimpleNamespace(status=200, headers={"content-type": "text/event-stream"}, body=STREAM.encode()),
             refused=lambda answer, words: Refused("AI Proxy", "http://x", words))
-        return types.SimpleNamespace(channels=lambda: [self.channel], chat=relay("chat"), embedding=relay("embedding"), client=client)
+        return types.SimpleNamespace(channels=lambda: [self.channel] if self.channel else [], chat=relay("chat"), embedding=relay("embedding"), client=client)
 
     def walk(self, asks=True, project=True):
         service = types.SimpleNamespace(container="aiproxy-1", name="aiproxy", state=self.gateway_state,
@@ -77,10 +80,9 @@ class World:
         told = types.SimpleNamespace(app=types.SimpleNamespace(container="fastgpt-1"), gateway=service, endpoint="http://aiproxy:3000",
                                      keys_differ=lambda: self.differ, folder="/opt/fastgpt") if project else None
         walk = Walk(["a-long-admin-key", "1234"], asks)
-        models = [{"name": "m:1", "type": "llm"}, {"name": "e:1", "type": "embedding"}]
         way = ByAIProxy(walk, self.aiproxy, told, Inside(Docker(self.run, "/opt/fastgpt")),
-                        [{"name": "ollama", "url": "http://ollama:11434", "models": models}], 5, False)
-        ends = FastGPTHops(walk, self.server.fastgpt(read_only=True), Route(AIPROXY), models, "Local models", "Are you there?", 5, False)
+                        [{"name": "ollama", "url": "http://ollama:11434", "models": self.models}], 5, False)
+        ends = FastGPTHops(walk, self.server.fastgpt(read_only=True), Route(AIPROXY), self.models, "Local models", "Are you there?", 5, False)
         go(walk, ends, way)
         return walk, ends
 
@@ -89,6 +91,43 @@ def test_all_is_well():
     walk, ends = World().walk()
     assert [(hop["hop"], hop["status"]) for hop in walk.hops] == [(name, OK) for name in NAMES]
     assert walk.broken is None and ends.answer == "hi" and all(hop["ms"] is not None for hop in walk.hops)
+
+
+def test_where_there_is_no_model_for_chats_there_need_be_no_app():
+    world = World()
+    world.models, world.channel["models"] = world.models[1:], ["e:1"]
+    assert world.walk()[1].answer == "hi", "somebody made one"
+    world.server.apps.clear()
+    walk, dummy = world.walk()
+    assert walk.broken is None and walk.hops[-1]["status"] == SKIPPED and "makes none without a model for chats" in walk.hops[-1]["answered"]
+
+
+@pytest.mark.parametrize("flags, uses", [
+    ({"isDefault": True}, "llm"), ({"isDefault": True, "isDefaultDatasetTextModel": True}, "llm, datasetTextLLM")])
+def test_a_default_that_nobody_declares_any_more_is_tried_too(flags, uses):
+    world = World()
+    world.server.models["old:1"] = dict(flags, type="llm", isActive=True, provider="Ollama")
+    world.test["old:1"] = failed(500, "The model `old:1` does not exist or you do not have access to it.")
+    broken = world.walk()[0].broken
+    assert broken["hop"] == "old:1, FastGPT's default for %s" % uses and "does not exist" in broken["answered"]
+    assert "not among the declared models" in broken["cause"] and "default_for" in broken["mend"]
+    world.test["old:1"] = "hi"
+    assert world.walk()[0].broken is None, "a channel that somebody else made serves it"
+
+
+def test_a_default_of_another_provider_costs_nobody_a_question():
+    world = World()
+    world.server.models["cloud"] = {"type": "llm", "isActive": True, "isDefault": True, "provider": "OpenAI"}
+    assert [hop["hop"] for hop in world.walk()[0].hops] == NAMES
+
+
+def test_an_ollama_without_models_needs_no_channel():
+    world = World()
+    world.models, world.channel = [], None
+    world.server.apps.clear()
+    assert world.walk()[0].broken is None
+    world.models = [{"name": "m:1", "type": "llm"}]
+    assert "has 0 channels of that name" in world.walk()[0].broken["answered"]
 
 
 def test_containers_are_asked_from_within_and_no_secret_is_in_the_process_list():
@@ -170,6 +209,16 @@ def test_the_first_broken_hop_is_named_with_its_mend(broken, hop, words):
     assert all(one["status"] == OK for one in walk.hops[:hop])
     later = [one["status"] for one in walk.hops[hop + 1:]]
     assert OK not in later[2:] and [one["hop"] for one in walk.hops][:len(NAMES)] == NAMES
+
+
+@pytest.mark.parametrize("body", ['{"object":"x","choices":null}', '{"object":"x","choices":[]}', '{"object":"x"}', '{"success":true,"data":null}',
+                                  '{"object":"x","choices":[{"message":"hi"}]}'])
+def test_an_answer_of_another_form_is_a_broken_hop(body):
+    """To find what sends such a thing is what the walk is for."""
+    client = types.SimpleNamespace(headers={}, base_url="http://x", request=lambda *a, **k: Answer(200, {}, body.encode()))
+    walk = Walk()
+    assert not walk.hop("m through AI Proxy", "/v1/chat/completions", lambda: AIProxy(client).chat("m"))
+    assert walk.broken["answered"].startswith("something that is no answer to that (") and "its version" in walk.broken["mend"]
 
 
 def test_a_hop_after_a_broken_one_is_not_asked():

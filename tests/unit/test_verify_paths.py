@@ -139,6 +139,13 @@ def test_all_is_well(world, hops):
     assert ends.answer == "hi" and "(OPENAI_BASE_URL)" in walk.hops[0]["answered"]
 
 
+def test_an_ollama_without_models_needs_no_channel():
+    walk, dummy = over_one_api().walk(ollamas=[{"name": name, "url": "http://ollama:11434", "models": models}
+                                               for name, models in (("ollama", MODELS), ("ollama-2", []))])
+    assert walk.broken is None and [hop["answered"] for hop in walk.hops if hop["hop"] == "channel ollama-2 in one-api"] == [
+        "there is none, and no model that it should serve"]
+
+
 @pytest.mark.parametrize("world", [over_one_api, straight])
 def test_the_key_is_fastgpts_own_and_is_in_no_list_of_processes(world):
     made = world()
@@ -276,6 +283,8 @@ def test_a_model_that_thinks_longer_than_the_short_answer_may_finish():
 def test_thoughts_are_an_answer():
     assert completed('{"choices":[{"message":{"content":"","reasoning":"hm"}}]}') == "hm"
     assert streamed('data: {"choices":[{"delta":{"content":"","reasoning_content":"hm"}}]}\n\ndata: [DONE]\n') == "hm"
+    assert streamed('data: null\n\ndata: 5\n\ndata: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: [DONE]\n') == "a"
+    assert [completed('{"choices":[{"message":%s}]}' % one) for one in ("null", '"hi"', "[]")] == [None] * 3
     assert streamed('data: {"choices":[]}\n\n') is None and streamed('data: {"error":{"message":"x"}}\n\ndata: [DONE]\n') is None
     assert completed("[]") is None and words_of("") == "" and words_of('{"error":"x"}') == "x"
 
