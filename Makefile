@@ -38,8 +38,10 @@ faults: venv ## each fault at each moment of a pull, on loopback, ten minutes (m
 sanity: venv ## ansible-test sanity
 	@$(RUN) sanity
 
-package build: venv ## the tarball (.cache/dist), installed into an empty place and used by its name
+package: venv ## the tarball (.cache/dist), installed into an empty place and used by its name
 	@$(RUN) package
+
+build: package ## the same: leaves the tarball in .cache/dist
 
 molecule: ## scenarios on fresh hosts: all, or S="name name"; LAB_KEEP=1 leaves the hosts there
 	@tests/prepare all images

@@ -7,7 +7,7 @@ from __future__ import annotations
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_container import promised_version
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import listed
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._items import listed
 
 # The defaults of role ollama: variables of one host do not show the defaults of a role that runs on another.
 PROVIDER = "docker"

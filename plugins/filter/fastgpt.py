@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _fastgpt_model, _plan, _verify_table
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _fastgpt_model, _items, _plan, _verify_table
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 
 
@@ -22,7 +22,7 @@ def fastgpt_setup(places, shown_models, server_context=None, channel="ollama", p
 
 def model_names(items):
     """See model_names.yml."""
-    return _told(lambda: [_plan.read_item(item).name.short for item in _plan.listed(items)])
+    return _told(lambda: [_plan.read_item(item).name.short for item in _items.listed(items)])
 
 
 def hop_table(hops):

@@ -9,7 +9,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_settings import parse_listen
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._places import DEFAULTS, place
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import listed
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._items import listed
 
 
 def ollama_places(hosts, hostvars, known=None):

@@ -12,7 +12,7 @@ import urllib.parse
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import is_any, is_loopback
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._aiproxy import CHAT, DISABLED, EMBEDDING, ENABLED, HOP, one_named
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 
 KINDS = {"chat": CHAT, "embedding": EMBEDDING}
 KIND_NAMES = {number: name for name, number in KINDS.items()}
@@ -155,7 +155,7 @@ class Step:
         name, found = self.wanted.name, ["Declare %s as a model of type %s" % (model, KIND_NAMES[self.missing[model]])
                                          for model in sorted(self.missing)]
         if self.verb == "create":
-            found.append("Create channel %s to %s with %s" % (name, self.changes["base_url"], ", ".join(self.changes["models"])))
+            found.append("Create channel %s to %s with %s" % (name, scrub(self.changes["base_url"]), ", ".join(self.changes["models"])))
         if self.verb == "delete":
             found.append("Delete channel %s" % name)
         if self.new_status:
@@ -238,7 +238,7 @@ def _change(name, row, value):
         before, after = set(found or []), set(value)
         words = ["+ " + each for each in sorted(after - before)] + ["- " + each for each in sorted(before - after)]
         return "%s %s" % (name, ", ".join(words) or "each once")
-    return "%s %s -> %s" % (name, _text(found), _text(value))
+    return scrub("%s %s -> %s" % (name, _text(found), _text(value)))
 
 
 def _text(value):
@@ -248,7 +248,7 @@ def _text(value):
 def shown(row):
     """What may be shown of a channel's row (dict, the API's names): dict with the module's names."""
     names = {number: name for name, number in KNOWN_TYPES.items()}
-    return {"type": names.get(row["type"], row["type"]), "base_url": row.get("base_url") or "", "models": sorted(row.get("models") or []),
+    return {"type": names.get(row["type"], row["type"]), "base_url": scrub(row.get("base_url") or ""), "models": sorted(row.get("models") or []),
             "model_mapping": row.get("model_mapping") or {}, "priority": row.get("priority", 0),
             "sets": sorted(row.get("sets") or DEFAULT_SETS), "enabled": row.get("status") == ENABLED,
             "key": "(hidden)" if row.get("key") else "(none)"}

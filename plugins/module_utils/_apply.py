@@ -142,7 +142,7 @@ class Run:
             else:
                 self._one(outcome)
         if outcomes and not failed:
-            self.found = self.ollama.found()
+            self._look_again(outcomes)
 
     def _delete(self, outcome):
         """A deleted model would stay in memory, so it is unloaded first."""

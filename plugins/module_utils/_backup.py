@@ -208,14 +208,15 @@ def _put(path, data, private=False, like=None):
             target.flush()
             os.fsync(target.fileno())
         model = like or path
-        if os.path.exists(model):
+        if private:  # its mode is that of a temporary file, and never another one
+            _own(beside, path if os.path.exists(path) else os.path.dirname(path))
+        elif os.path.exists(model):
             shutil.copystat(model, beside)
             _own(beside, model)
+            if not like:
+                os.utime(beside)  # who copies what is newer has to see that it is
         else:
             os.chmod(beside, 0o644)
-        if private:
-            os.chmod(beside, 0o600)
-            _own(beside, path if os.path.exists(path) else os.path.dirname(path))
         os.rename(beside, path)
     except BaseException:
         os.unlink(beside)

@@ -15,6 +15,7 @@ import os
 import re
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_disk, _bundle_plan
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._alone import alone
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._download import digest as digest_of
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 
@@ -136,16 +137,17 @@ class Models:
     def carry_out(self, source):
         """Import one model after the other; one that fails does not keep the others out. Returns the sentences of what was done."""
         done, tried = [], {}
-        for step in self.todo:
-            try:
-                self._import(step, source, tried)
-            except LocalModelsError as problem:
-                self.problems[step] = problem
-            except OSError as problem:
-                self.problems[step] = trouble(problem, step.shown, self.store.path)
-            else:
-                done.append(step.sentence(done=True))
-        clear(os.path.join(self.store.path, INCOMING), everything=not self.problems)
+        with alone(self.store.path):
+            for step in self.todo:
+                try:
+                    self._import(step, source, tried)
+                except LocalModelsError as problem:
+                    self.problems[step] = problem
+                except OSError as problem:
+                    self.problems[step] = trouble(problem, step.shown, self.store.path)
+                else:
+                    done.append(step.sentence(done=True))
+            clear(os.path.join(self.store.path, INCOMING), everything=not self.problems)
         return done
 
     def report(self):

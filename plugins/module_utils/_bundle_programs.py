@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_disk
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._alone import alone
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._bundle_import import INCOMING, Needed, clear, remove, trouble
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
@@ -52,7 +53,9 @@ class ReleaseOf:
     def carry_out(self, source):
         os.makedirs(self.release.install_dir, mode=0o755, exist_ok=True)
         try:
-            self.release.put_in_place(source.look(self._needed))
+            with alone(self.release.install_dir):
+                if not self.release.present():
+                    self.release.put_in_place(source.look(self._needed))
         except OSError as problem:
             raise trouble(problem, "Ollama %s" % self.release.version, self.release.install_dir) from problem
         finally:

@@ -19,6 +19,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import
 # The order in which compose itself looks for them (compose-go, cli/options.go).
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 
+AS_OWNER = "Use become: true, or run the play as the user whose project it is"
 LABEL = "com.docker.compose."
 _SEPARATOR = "\t"
 _ROW = _SEPARATOR.join(["{{.ID}}"] + ['{{.Label "%s%s"}}' % (LABEL, name)
@@ -69,6 +70,8 @@ class Docker:
             raise DockerError("There is no docker command on this host",
                               "FastGPT runs on Docker: install Docker Engine with the compose plugin (version 2.17 or newer) "
                               "here, or point the play at the host where FastGPT runs") from problem
+        except PermissionError as problem:
+            raise DockerError("This user may not call docker in %s (%s)" % (self.project_dir or "any folder", problem.strerror), AS_OWNER) from problem
         _docker_engine.refuse_trouble(rc, err, self._around)
         return rc, out, err
 
@@ -168,17 +171,29 @@ class Docker:
         if dotenv_value(folder, "COMPOSE_FILE") or os.environ.get("COMPOSE_FILE"):
             return
         if not any(os.path.exists(os.path.join(folder, name)) for name in DEFAULT_FILES):
-            others = sorted(name for name in os.listdir(folder) if name.endswith((".yml", ".yaml")))
+            try:
+                others = sorted(name for name in os.listdir(folder) if name.endswith((".yml", ".yaml")))
+            except PermissionError as problem:
+                raise unreadable(folder, problem) from problem
             raise BrokenProject(
                 "There is no compose file in %s (looked for %s%s)" % (
                     folder, ", ".join(DEFAULT_FILES), "; found only %s" % ", ".join(others) if others else ""),
                 "Name the folder of FastGPT's docker-compose.yml, or name its file as COMPOSE_FILE=... in %s/.env" % folder)
 
 
+def unreadable(folder, problem):
+    """The LocalModelsError for an OSError that met the files of the project in `folder` (str)."""
+    return LocalModelsError("%s, of the project in %s, cannot be used: %s" % (problem.filename or "A file", folder, problem.strerror or problem),
+                            AS_OWNER if isinstance(problem, PermissionError) else "Look at that file and at the disk it is on")
+
+
 def dotenv_value(folder, name):
-    """The value (str) of variable `name` in FOLDER/.env, or "" where it is not set there. The last line wins."""
+    """The value (str) of variable `name` in FOLDER/.env, or "" where it is not set there. The last line wins.
+
+    Compose takes any bytes there, such as a comment in GBK, and passes over a byte order mark (compose-go, dotenv/godotenv.go).
+    """
     try:
-        with open(os.path.join(folder, ".env"), encoding="utf-8") as lines:
+        with open(os.path.join(folder, ".env"), encoding="utf-8-sig", errors="surrogateescape") as lines:
             text = lines.read()
     except OSError:
         return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import os
 import shutil
 import time
@@ -15,12 +16,13 @@ import urllib.request
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import NETWORK_ERRORS, explain
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import NETWORK_ERRORS, explain, masked
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
 
 STALL = 60  # seconds without a byte
 TRIES = 5   # in a row without a byte of progress
 _CHUNK = 1 << 20
+SCHEMES = ("https", "http", "ftp", "file")
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -162,6 +164,8 @@ def _request(url, headers, method="GET"):
     """User info in the address (user:password@mirror) becomes basic authentication, which no other host gets by a redirect: urllib itself would
     take the password for a port, and show it."""
     parts = urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        raise ValueError("unknown scheme")
     who, dummy, host = parts.netloc.rpartition("@")
     request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)), headers=headers, method=method)
     if who:
@@ -182,6 +186,9 @@ def _open(url, headers, missing=FOR_RELEASES.missing):
             raise LocalModelsError("%s does not exist (404)" % scrub(url), missing) from answered
         raise LocalModelsError("%s was answered with %d %s" % (scrub(url), answered.code, answered.reason),
                                missing) from answered
+    except (ValueError, http.client.InvalidURL) as problem:  # urllib's words repeat what may be a password
+        raise LocalModelsError("%r is no address to download from" % masked(url),
+                               "Begin it with https://, http:// or file://; of a port only its number is written") from problem
     except NETWORK_ERRORS as problem:
         if url.startswith("file:"):
             raise LocalModelsError("%s cannot be read (%s)" % (url, getattr(problem, "reason", problem)), missing) from problem

@@ -28,6 +28,13 @@ def url_passwords(text):
     return _URL_PASSWORD.findall(text)
 
 
+def passwords_in(options):
+    """The passwords (set of str) in all URLs of a module's options: a value, or a dict or list of such. Ansible shows options from -vvv on."""
+    if isinstance(options, (dict, list)):
+        return set().union(*map(passwords_in, options.values() if isinstance(options, dict) else options))
+    return set(url_passwords(options)) if isinstance(options, str) else set()
+
+
 # Too many requests; and what a proxy says of a server behind it that restarts.
 BUSY = (429, 502, 503, 504)
 
@@ -71,3 +78,10 @@ class Refused(HopError):
     @property
     def passing(self):
         return self.status in BUSY
+
+
+def refuse_less(params, **least):
+    """Raise LocalModelsError for one of a module's options (dict) that is smaller than it may be. least: {option: int}."""
+    for name, smallest in least.items():
+        if params[name] < smallest:
+            raise LocalModelsError("%s is %s, which is too little" % (name, params[name]), "Set it to %d or more" % smallest)

@@ -61,7 +61,7 @@ class FastGPT:
 
     def init_data(self):
         """What FastGPT tells everybody (dict); proves that it answers. Raises HopError."""
-        return self._data("GET", INIT_DATA, self._send("GET", INIT_DATA))
+        return self._map("GET", INIT_DATA, self._send("GET", INIT_DATA))
 
     def get(self, path, **query):
         """`data` of a GET."""
@@ -104,6 +104,13 @@ class FastGPT:
             raise self.refused(path, said, "A fresh login of user %s was not accepted: is this FastGPT's own address?" % USER)
         raise self.refused(path, said)
 
+    def _map(self, method, path, said):
+        """The data of a Said, which FastGPT always makes a map; many other servers answer with the same envelope and nothing in it."""
+        data = self._data(method, path, said)
+        if not isinstance(data, dict):
+            raise self.refused(path, said, "There is nothing of FastGPT's in it: is this FastGPT's own address?")
+        return data
+
     def _kept_token(self):
         self._token = self._session.load()
         return self._token
@@ -121,8 +128,8 @@ class FastGPT:
                                             "It was tried once, for logins are rate-limited" % (USER, self._password.found_in))
         if said.code == TOO_MANY:
             raise self.refused(LOGIN, said, "Wait two minutes: FastGPT takes 10 logins in 120 seconds from one address")
-        data = self._data("POST", LOGIN, said)
-        if not isinstance(data, dict) or not data.get("token"):
+        data = self._map("POST", LOGIN, said)
+        if not isinstance(data.get("token"), str) or not data["token"]:
             raise self.refused(LOGIN, said, "There is no token in it: is this FastGPT's own address?")
         self._token = data["token"]
         self._session.save(self._token)
@@ -132,7 +139,7 @@ class FastGPT:
         body = {"username": USER, "password": self._hashed()}
         said = self._send("GET", PRE_LOGIN)
         if said.kind != NO_ROUTE:  # before 4.9.8 there is no such route, and no code
-            body["code"] = self._data("GET", PRE_LOGIN, said)["code"]
+            body["code"] = self._map("GET", PRE_LOGIN, said).get("code")
         return self._send("POST", LOGIN, body)
 
     def _secrets(self):
@@ -188,7 +195,7 @@ class FlavourA:
             raise self._fastgpt.refused(path, said)
         try:
             records = json.loads(said.data)
-            return {record["model"]: record["metadata"] for record in records}
+            return {record["model"]: record["metadata"] or {} for record in records}
         except (TypeError, ValueError, KeyError):
             return None  # records of a later flavour: they carry modelId and config
 

@@ -62,7 +62,7 @@ def understand(status, headers, body):
         return _of_stream(status, text)
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _of_text(status, kind, text)
     if isinstance(parsed, dict):
         for read in (_of_envelope, _of_bridge, _of_chat, _of_node_error):
@@ -182,5 +182,5 @@ def _words(thing):
 def _json(text):
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

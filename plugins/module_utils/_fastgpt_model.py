@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _items
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._items import DEFAULT_FOR, positive
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 
 PROVIDER = "Ollama"  # FastGPT's own id for it, case-sensitive; another spelling is shown as "Other"
@@ -19,14 +21,6 @@ WEIGHT = 100   # FastGPT's own default for the only embedding model asked
 
 # Rights an item of local_models can override: its key, FastGPT's key, Ollama's capability.
 _ABILITIES = (("vision", "vision", "vision"), ("tools", "toolChoice", "tools"), ("reasoning", "reasoning", "thinking"))
-
-# default_for's words -> FastGPT's keys, and the type of model each needs.
-DEFAULT_FOR = {
-    "llm": ("llm", "llm"),
-    "embedding": ("embedding", "embedding"),
-    "dataset_text": ("datasetTextLLM", "llm"),
-    "dataset_image": ("datasetImageLLM", "llm"),
-}
 
 
 def record(item, shown, server_context=None, path="aiproxy"):
@@ -45,10 +39,9 @@ def record(item, shown, server_context=None, path="aiproxy"):
     name = ModelName.parse(item["name"]).short
     if item.get("state") == "absent":
         return {"name": name, "state": "absent", "metadata": {}, "initial": {}}
+    _items.refuse_bad_values(name, item)
     kind = item.get("type") or (type_of(shown) if shown else _likely_type(item))
     shown = shown or {}
-    if kind not in ("llm", "embedding"):
-        raise LocalModelsError("%s has the type %r, which FastGPT cannot get from Ollama" % (name, kind), "Choose llm or embedding")
     metadata = {
         "type": kind,
         "provider": PROVIDER,
@@ -90,14 +83,14 @@ def in_common(showns, server_context=None):
     """What all of `showns` (list of dict, or None) can do, as one dict; None where there are none."""
     if not showns or len(showns) == 1:
         return showns[0] if showns else None
-    trained = [_positive(one.get("context_length")) for one in showns]
-    own = [_positive(one.get("num_ctx")) for one in showns]
+    trained = [positive(one.get("context_length")) for one in showns]
+    own = [positive(one.get("num_ctx")) for one in showns]
     return {
         "name": showns[0]["name"],
         "capabilities": [word for word in showns[0].get("capabilities") or ()
                          if all(word in (one.get("capabilities") or ()) for one in showns)],
         "context_length": min((number for number in trained if number), default=None),
-        "num_ctx": min(number or _positive(server_context) or OLLAMA_CONTEXT for number in own) if any(own) else None,
+        "num_ctx": min(number or positive(server_context) or OLLAMA_CONTEXT for number in own) if any(own) else None,
     }
 
 
@@ -109,7 +102,7 @@ def type_of(shown):
 
 def _likely_type(item):
     """The type of a model that nobody has pulled yet, for check mode on a fresh host."""
-    return "embedding" if _default_for(item) == ["embedding"] else "llm"
+    return "embedding" if list(item.get("default_for") or ()) == ["embedding"] else "llm"
 
 
 def context_of(item, name, shown, server_context, asked_for=True):
@@ -118,11 +111,11 @@ def context_of(item, name, shown, server_context, asked_for=True):
     asked_for: whether a context of the item reaches Ollama as num_ctx. AI Proxy passes it on for chats, not for embeddings
     (core/relay/adaptor/ollama/main.go, v0.6.5): there it can lower what is promised, never raise what is given.
     """
-    wanted = _number(item, "context", name)
-    given = _positive(shown.get("num_ctx")) or _positive(server_context) or OLLAMA_CONTEXT
+    wanted = _items.number(name, item, "context")
+    given = positive(shown.get("num_ctx")) or positive(server_context) or OLLAMA_CONTEXT
     if wanted:
         given = wanted if asked_for else min(wanted, given)
-    trained = _positive(shown.get("context_length"))
+    trained = positive(shown.get("context_length"))
     return min(given, trained) if trained else given
 
 
@@ -139,7 +132,7 @@ def defaults(items, records):
         if isinstance(item, str) or item.get("state") == "absent":
             continue
         one = kept[ModelName.parse(item["name"]).key]
-        for word in _default_for(item):
+        for word in item.get("default_for") or ():
             _choose(chosen, one["name"], word, one["metadata"]["type"])
     fallback = {}
     for key, kind in DEFAULT_FOR.values():
@@ -202,16 +195,7 @@ def channels(places, kept, name="ollama"):
     return found
 
 
-def _default_for(item):
-    words = item.get("default_for") or []
-    if not isinstance(words, (list, tuple)):
-        raise LocalModelsError("%s has default_for %r, which is no list" % (ModelName.parse(item["name"]).short, words), "Write default_for: [%s]" % words)
-    return list(words)
-
-
 def _choose(chosen, name, word, kind):
-    if word not in DEFAULT_FOR:
-        raise LocalModelsError("%s has default_for %r, which is unknown" % (name, word), "Choose from %s" % ", ".join(DEFAULT_FOR))
     key, needed = DEFAULT_FOR[word]
     if kind != needed:
         raise LocalModelsError("%s cannot be FastGPT's default for %s: it is of type %s, and %s is needed" % (name, word, kind, needed),
@@ -225,7 +209,7 @@ def _llm(item, name, shown, server_context, path):
     sends_context = path != "direct"
     context = context_of(item, name, shown, server_context, sends_context)
     # Half of the window for the answer, an eighth for the question and what came before it, the rest for quotes of documents.
-    response = min(_number(item, "max_response", name) or context // 2, context)
+    response = min(_items.number(name, item, "max_response") or context // 2, context)
     rest = context // 8
     metadata = {
         "maxContext": context,
@@ -238,30 +222,11 @@ def _llm(item, name, shown, server_context, path):
     capabilities = shown.get("capabilities") or ()
     for word, key, capability in _ABILITIES:
         passed_on = path != "one_api" or word != "tools"  # one-api drops them on the way to Ollama (relay/adaptor/ollama/main.go)
-        metadata[key] = passed_on and capability in capabilities if item.get(word) is None else bool(item[word])
+        said = _items.ability(name, item, word)
+        metadata[key] = passed_on and capability in capabilities if said is None else said
     return metadata, {"maxTemperature": 1.2, "showTopP": True, "showStopSign": True, "censor": False}
 
 
 def _embedding(item, name, shown, server_context, dummy):
     longest = context_of(item, name, shown, server_context, asked_for=False)
     return {"maxToken": longest, "defaultToken": min(CHUNK, longest)}, {"weight": WEIGHT}
-
-
-def _number(item, key, name):
-    value = item.get(key)
-    if value is None:
-        return None
-    number = _positive(value)
-    if not number:
-        raise LocalModelsError("%s has %s %r, which is no number of tokens" % (name, key, value), "Write a whole number above 0, such as 8192")
-    return number
-
-
-def _positive(value):
-    """A whole number above 0 (int) from a number or its text, else None."""
-    if isinstance(value, bool):
-        return None
-    try:
-        return int(value) if int(value) > 0 else None
-    except (TypeError, ValueError):
-        return None

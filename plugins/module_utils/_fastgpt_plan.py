@@ -177,7 +177,8 @@ def _holds(found, wanted):
     """Whether a stored value is as wanted. None: absent. In an object only the wanted keys count."""
     if isinstance(wanted, dict):
         return all(_holds((found or {}).get(key) if isinstance(found, dict) else None, value) for key, value in wanted.items())
-    return found == wanted and type(found) is type(wanted)
+    # FastGPT knows one kind of number, so 1.0 comes back as 1; only to Python true is a 1 as well.
+    return found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
 
 
 def _sent(found, wanted):

@@ -43,7 +43,7 @@ def gguf_facts(path):
         try:
             version, dummy, pairs = struct.unpack("<IQQ", head[4:])
             facts = _general(file, pairs) if version in (2, 3) else None
-        except (struct.error, KeyError, ValueError) as problem:
+        except (struct.error, KeyError, ValueError, RecursionError) as problem:
             raise LocalModelsError("%s ends in its head, or is damaged" % path, "Copy it again; it begins as GGUF does") from problem
     if facts is None:
         raise LocalModelsError("%s is GGUF of version %d, and Ollama reads 2 and 3" % (path, version), "Convert the model again with a current llama.cpp")

@@ -46,7 +46,7 @@ class Answer:
         """The parsed body, or None where it is no JSON: HTML of a reverse proxy, plain text of a router."""
         try:
             return json.loads(self.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     @property
@@ -70,7 +70,21 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class _Patient:
-    """A connection on which a server may answer before it has taken the whole body, and close: its answer is the cause, the broken pipe is not."""
+    """A connection on which a server may answer before it has taken the whole body, and close: its answer is the cause, the broken pipe is not.
+
+    silence: seconds without a byte that count from the first line of the answer on, or None where they are those from before.
+    """
+
+    def __init__(self, *args, **kwargs):
+        self._silence = kwargs.pop("silence", None)
+        super().__init__(*args, **kwargs)
+
+    def getresponse(self):
+        connected = self.sock  # it is let go of when the answer is the last one
+        response = super().getresponse()
+        if self._silence is not None:
+            connected.settimeout(self._silence)
+        return response
 
     def request(self, *args, **kwargs):
         try:
@@ -90,7 +104,7 @@ class _Secure(_Patient, http.client.HTTPSConnection):
 
 class _PlainHandler(urllib.request.HTTPHandler):
     def http_open(self, req):
-        return self.do_open(_Plain, req)
+        return self.do_open(_Plain, req, silence=req.silence)
 
 
 class _SecureHandler(urllib.request.HTTPSHandler):
@@ -99,7 +113,7 @@ class _SecureHandler(urllib.request.HTTPSHandler):
         self._tls = context
 
     def https_open(self, req):
-        return self.do_open(_Secure, req, context=self._tls)
+        return self.do_open(_Secure, req, context=self._tls, silence=req.silence)
 
 
 class Client:
@@ -116,14 +130,15 @@ class Client:
 
     def __init__(self, base_url, hop, headers=None, secrets=(), timeout=30, use_proxy=False,
                  validate_certs=True, ca_path=None, client_cert=None, client_key=None, username=None, password=None):
+        if timeout <= 0:  # to the system 0 is not to wait at all, and less is an error
+            raise LocalModelsError("timeout is %s, and %s needs some time to answer" % (timeout, hop), "Set it to 1 second or more")
         base_url, basic = _basic(base_url, username, password)
         headers, secrets = dict(basic[0], **(headers or {})), tuple(secrets) + basic[1]
         if not _is_address(base_url):
-            place, user = without_user(base_url)
-            shown = place if not user else place.replace("://", "://***@") if "://" in place else "***@" + place
-            raise LocalModelsError("%r is no address of %s" % (shown, hop), "Give scheme, host and port, such as http://192.0.2.10:11434" + (
-                "; of a user and a password each / is written as %2F" if user else ""))
+            raise LocalModelsError("%r is no address of %s" % (masked(base_url), hop), "Give scheme, host and port, such as http://192.0.2.10:11434" + (
+                "; of a user and a password each / is written as %2F" if without_user(base_url)[1] else ""))
         self.base_url = base_url.rstrip("/")
+        self._sent_url = _sendable(self.base_url)
         self.hop = hop
         self.headers = headers
         self.secrets = secrets
@@ -135,31 +150,41 @@ class Client:
             handlers.append(_SecureHandler(_tls_context(validate_certs, ca_path, client_cert, client_key)))
         self._opener = urllib.request.build_opener(*handlers)
 
-    def open(self, method, path, body=None, headers=None, timeout=None):
+    def open(self, method, path, body=None, headers=None, timeout=None, silence=None):
         """Send a request and return the open response, whatever its status; the caller reads and closes it.
 
-        body: None, bytes, what has read() (an open binary file), or anything that JSON can hold. Raises Unreachable.
+        body: None, bytes, what has read() (an open binary file), or anything that JSON can hold. silence: seconds without a byte once the
+        answer has begun, where these are others than timeout. Raises Unreachable, and LocalModelsError for what HTTP cannot carry.
         """
         sent = dict(self.headers)
         data = body
-        if body is not None and not isinstance(body, bytes) and not hasattr(body, "read"):
-            data = json.dumps(body, ensure_ascii=False).encode("utf-8")
-            sent["Content-Type"] = "application/json"
-        sent.update(headers or {})
-        request = urllib.request.Request(self.base_url + path, data=data, headers=sent, method=method)
         try:
+            if body is not None and not isinstance(body, bytes) and not hasattr(body, "read"):
+                data = json.dumps(body, ensure_ascii=False).encode("utf-8")
+                sent["Content-Type"] = "application/json"
+            sent.update(headers or {})
+            request = urllib.request.Request(self._sent_url + path, data=data, headers=sent, method=method)
+            request.silence = silence
             return self._opener.open(request, timeout=timeout or self.timeout)
         except urllib.error.HTTPError as answered:
             return answered
         except NETWORK_ERRORS as problem:
             raise self.unreachable(problem) from problem
+        except ValueError:
+            # Python's own words show the header, which is a key, so they are not kept.
+            raise LocalModelsError("A request to %s at %s cannot be sent: a key, another header, the address or a name holds a line break or a"
+                                   " letter that HTTP does not carry" % (self.hop, scrub(self.base_url)),
+                                   "Look for a line end behind a key, and for letters that are not ASCII") from None
 
     def request(self, method, path, body=None, headers=None, timeout=None):
         """Send a request, read the whole answer, return it as Answer. Raises Unreachable."""
-        response = self.open(method, path, body, headers, timeout)
+        with self.open(method, path, body, headers, timeout) as response:
+            return self.answer_in(response)
+
+    def answer_in(self, response):
+        """The rest of an open response, as Answer. Raises Unreachable."""
         try:
-            with response:
-                return Answer(response.getcode(), {k.lower(): v for k, v in response.headers.items()}, response.read())
+            return Answer(response.getcode(), {k.lower(): v for k, v in response.headers.items()}, response.read())
         except NETWORK_ERRORS as problem:
             raise self.unreachable(problem) from problem
 
@@ -252,11 +277,28 @@ def _is_address(url):
     return bool(parts.scheme in ("http", "https") and host and "@" not in url and not re.search(r"\s", url))
 
 
+def _sendable(url):
+    """An address (str) as a request carries it: a host of other letters than ASCII in its own form for that (RFC 3490), a path in percent."""
+    if url.isascii():
+        return url
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname.encode("idna").decode("ascii")
+    place = "[%s]" % host if ":" in host else host
+    return urllib.parse.urlunsplit(parts._replace(
+        netloc="%s:%d" % (place, parts.port) if parts.port else place, path=urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=")))
+
+
 def without_user(url):
     """(a URL or what should be one, without the user info, the user info) of a str: all that stands before the last @ may be secret."""
     scheme, mark, rest = url.partition("://")
     user, dummy, place = (rest if mark else url).rpartition("@")
     return (scheme + mark if mark else "") + place, user
+
+
+def masked(url):
+    """A URL or what should be one (str) as it may be shown."""
+    place, user = without_user(url)
+    return place if not user else place.replace("://", "://***@") if "://" in place else "***@" + place
 
 
 def _basic(base_url, username, password):

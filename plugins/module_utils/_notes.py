@@ -26,9 +26,13 @@ _TICK = 2.0
 
 
 def usual_folder():
-    """XDG_CACHE_HOME, else the user's own folder whatever HOME says: `become` may leave that of somebody else."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(pwd.getpwuid(os.geteuid()).pw_dir, ".cache")
-    return os.path.join(cache, "localmodels.fastgpt")
+    """XDG_CACHE_HOME, else the user's own folder whatever HOME says: `become` may leave that of somebody else. A user who is a number only, as in
+    a container, has no other one than HOME."""
+    try:
+        home = pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        home = os.environ.get("HOME") or "/"
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "localmodels.fastgpt")
 
 
 class Notes:

@@ -55,7 +55,7 @@ class Ollama:
 
     def tags(self):
         """The models (list of dict) as GET /api/tags gives them."""
-        return self._get("/api/tags", "models") or []
+        return self._listed("/api/tags")
 
     def found(self):
         """The models as list of _plan.Found."""
@@ -63,7 +63,7 @@ class Ollama:
 
     def running(self):
         """The loaded models (list of dict) as GET /api/ps gives them."""
-        return self._get("/api/ps", "models") or []
+        return self._listed("/api/ps")
 
     def show(self, name):
         """What POST /api/show says about a model (str): dict. A model that is not there is a Refused with status 404."""
@@ -83,11 +83,13 @@ class Ollama:
 
         Raises PullFailed, Abandoned, Unreachable.
         """
-        response = self.client.open("POST", "/api/pull", {"model": name, "insecure": insecure}, timeout=_NO_LIMIT)
+        # Ollama begins its answer at once, whatever the registry does; a busy one as late as any other answer.
+        begins = max(stall_timeout, self.client.timeout)
+        response = self.client.open("POST", "/api/pull", {"model": name, "insecure": insecure}, timeout=begins, silence=_NO_LIMIT)
         with response:
             if response.getcode() == 200:
                 return _pull.follow(response, name, on_progress, stall_timeout, abandoned, self.client.secrets)
-            answer = Answer(response.getcode(), {k.lower(): v for k, v in response.headers.items()}, response.read())
+            answer = self.client.answer_in(response)
         said = _error_in(answer)
         if said is None or answer.status in BUSY:  # Ollama itself is never too busy for a pull, a proxy before it may be
             raise self._refused(answer)
@@ -164,6 +166,13 @@ class Ollama:
         raise LocalModelsError("%s is still loaded %d s after Ollama at %s was asked to unload it" % (name, _UNLOADING, self.client.base_url),
                                "A request to it is still being answered: run again later")
 
+    def _listed(self, path):
+        """The models (list of dict, each with its name) at `path`; null, as older servers say, is none."""
+        found = self._get(path, "models") or []
+        if not isinstance(found, list) or not all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in found):
+            raise self._no_ollama("%s lists %r" % (path, found))
+        return found
+
     def _get(self, path, key):
         for this_try in range(_TRIES):
             answer = self.client.request("GET", path)
@@ -232,4 +241,4 @@ def _error_in(answer):
 
 def found_in(tags):
     """list of Found from the entries (list of dict) of GET /api/tags."""
-    return [Found(ModelName.parse(one["name"]), one.get("digest", ""), one.get("size", 0)) for one in tags]
+    return [Found(ModelName.parse(one["name"]), one.get("digest") or "", one.get("size") or 0) for one in tags]

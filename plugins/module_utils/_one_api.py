@@ -113,7 +113,8 @@ class OneAPI:
         return row
 
     def update_channel(self, id, changes):
-        """Change settings (dict) of a channel; what is not mentioned stays, and empty texts and 0 change nothing.
+        """Change settings (dict) of a channel; what is not mentioned stays. An empty text and 0 are taken for priority, base_url, model_mapping and
+        weight, and change nothing of the rest (model/channel.go: only these are pointers).
 
         Asked for first, for a change of a channel that is gone "succeeds" and leaves models that nobody serves.
         """

@@ -14,6 +14,7 @@ import secrets
 import string
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _one_api, _undo
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._backup import read
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import LABEL, Docker, dotenv_value
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import Secret, Service
@@ -56,7 +57,7 @@ def missing(found):
 
 def write_secrets(project_dir, values):
     """Set these ({name: value}) in the file; every other line of it stays."""
-    text = _undo.read(env_path(project_dir)) or HEADER
+    text = (read(env_path(project_dir)) or b"").decode("utf-8", "surrogateescape") or HEADER
     for name, value in values.items():
         line = "%s=%s" % (name, value)
         text, count = re.subn(r"(?m)^%s=.*$" % name, line, text)

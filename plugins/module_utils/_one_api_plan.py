@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._aiproxy_plan import PLACEHOLDER_KEY, VERSION_PATHS, check_address
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._one_api import AUTO_DISABLED, DISABLED, ENABLED, HOP, one_named
 
 TYPES = {"ollama": 30, "openai": 1}
@@ -174,7 +174,7 @@ class Step:
         """What is done, for people."""
         name = self.wanted.name
         if self.verb == "create":
-            return ["Create channel %s to %s with %s" % (name, self.changes["base_url"], ", ".join(self.changes["models"]))]
+            return ["Create channel %s to %s with %s" % (name, scrub(self.changes["base_url"]), ", ".join(self.changes["models"]))]
         if self.verb == "delete":
             return ["Delete channel %s" % name]
         if self.verb == "none":
@@ -185,7 +185,7 @@ class Step:
 
     def before(self):
         """The channel as found, for people (dict), or None. Its key is not there: one-api does not tell it."""
-        return None if self.row is None else view(self.row)
+        return None if self.row is None else _shown(view(self.row))
 
     def after(self):
         """The channel as it will be, likewise."""
@@ -194,7 +194,7 @@ class Step:
         after = dict({"model_mapping": {}, "priority": 0, "groups": DEFAULT_GROUPS} if self.row is None else view(self.row), **self.changes)
         if self.row and self.key:
             after["key"] = "(written)"
-        return after
+        return _shown(after)
 
     def result(self, id):
         """The module's result for this channel. id: int or None."""
@@ -206,7 +206,12 @@ def _change(field, found, value):
     if field in ("models", "groups"):
         words = ["+ " + each for each in value if each not in found] + ["- " + each for each in found if each not in value]
         return "%s %s" % (field, ", ".join(words))
-    return "%s %s -> %s" % (field, found if found or found == 0 else "none", value if value or value == 0 else "none")
+    return scrub("%s %s -> %s" % (field, found if found or found == 0 else "none", value if value or value == 0 else "none"))
+
+
+def _shown(channel):
+    """A channel in view()'s words as people may see it: its address may hold a password."""
+    return dict(channel, base_url=scrub(channel["base_url"]))
 
 
 def diff(steps, what):

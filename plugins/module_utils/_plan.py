@@ -5,17 +5,12 @@
 
 from __future__ import annotations
 
-import difflib
-
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _memory, _pin, _recipe
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _items, _memory, _pin, _recipe
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import ModelName
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._units import size_text
 
 STATES = ("present", "absent", "latest", "loaded", "unloaded")
-# What concerns a model on its server. An item may hold more: the list is shared with the roles that configure FastGPT.
-KEYS = ("name", "state", "insecure", "keep_alive", "digest") + _recipe.KEYS
-SHARED_KEYS = ("default_for", "display_name", "context", "max_response", "vision", "tools", "reasoning", "type")
 
 
 class Wanted:
@@ -167,11 +162,6 @@ def _refuse_loaded_and_not(wanted):
                                    % (other.name.short, other.state, one.name.short, one.state), "Declare both alike, or one of them present")
 
 
-def listed(items):
-    """A list of models as Ansible reads it where an option is a list: a text (`-e local_models=a,b`) stands for the names in it."""
-    return [name.strip() for name in items.split(",")] if isinstance(items, str) else items
-
-
 def read_item(item, insecure=False):
     """One declared model (Wanted) from a name or a map. Raises LocalModelsError as read_wanted does."""
     if isinstance(item, str):
@@ -179,34 +169,17 @@ def read_item(item, insecure=False):
     if not isinstance(item, dict):
         raise LocalModelsError("%r in the list of models is neither a name nor a map" % (item,),
                                "Write a name such as qwen2.5:0.5b, or a map with the key name")
-    _refuse_misspelt_keys(item)
+    _items.refuse_misspelt_keys(item)
     if "name" not in item:
         raise LocalModelsError("An item of the list of models has no name: %s" % sorted(item), "Add the key name")
     name = ModelName.parse(item["name"])
     state = item.get("state", "present")
     if state not in STATES:
         raise LocalModelsError("%s has the state %r, which is unknown" % (name.short, state), "Choose one of %s" % ", ".join(STATES))
-    return Wanted(name, state, _boolean(name, "insecure", item.get("insecure", insecure)), _recipe.read(name, item),
+    _items.refuse_bad_values(name.short, item)
+    return Wanted(name, state, _items.boolean(name.short, "insecure", item.get("insecure", insecure)), _recipe.read(name, item),
                   _memory.keep_alive(name, state, item), _pin.read(name, state, item), bool(item.get("default_for")),
-                  int(item["context"]) if str(item.get("context")).isdigit() else 0)
-
-
-def _refuse_misspelt_keys(item):
-    for key in item:
-        if key in KEYS + SHARED_KEYS:
-            continue
-        meant = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.75)
-        if meant:
-            raise LocalModelsError("An item of the list of models has the key %r, which is unknown" % key, "Probably %s is meant" % meant[0])
-
-
-def _boolean(name, key, value):
-    if isinstance(value, bool):
-        return value
-    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-    if str(value).lower() not in words:
-        raise LocalModelsError("%s has %s %r, which is neither true nor false" % (name.short, key, value), "Write true or false")
-    return words[str(value).lower()]
+                  _items.number(name.short, item, "context") or 0)
 
 
 def plan(found, wanted, manifests=None, differences=None, running=()):

@@ -72,7 +72,7 @@ class Progress:
         if self.abandoned():
             self._clear()
             return
-        with open(self.path + ".ended", "w", encoding="utf-8"):
+        with contextlib.suppress(OSError), open(self.path + ".ended", "w", encoding="utf-8"):
             pass
 
     def _clear(self):
@@ -98,13 +98,15 @@ class Progress:
             return self.clock() - since > GONE_AFTER
 
     def _write(self):
+        """Who shows how far a pull is must not end it: where the disk of the file is full, or its folder goes just now, nothing is shown."""
         self._written = self.clock()
-        if not self.path or not os.path.isdir(os.path.dirname(self.path)):
+        if not self.path:
             return
         fresh = self.path + ".new"
-        with open(fresh, "w", encoding="utf-8") as out:
-            json.dump(self._state, out)
-        os.replace(fresh, self.path)
+        with contextlib.suppress(OSError):
+            with open(fresh, "w", encoding="utf-8") as out:
+                json.dump(self._state, out)
+            os.replace(fresh, self.path)
 
 
 class Track:

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _unzstd
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._alone import alone
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._download import Download, fetch_text
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
 
@@ -89,21 +90,26 @@ class Release:
         os.makedirs(self.install_dir, mode=0o755, exist_ok=True)
         archive = os.path.join(self.install_dir, ".%s-%s.part" % (self.version, self.asset))
         download = Download(self.url, archive)
-        download.run(wanted, source)
-        try:
-            self.put_in_place(archive)
-        finally:
-            os.unlink(archive)
+        with alone(self.install_dir):
+            if self.present():
+                return 0
+            download.run(wanted, source)
+            try:
+                self.put_in_place(archive)
+            finally:
+                os.unlink(archive)
         return download.received
 
     def put_in_place(self, archive):
-        """Unpack an archive whose checksum was compared: beside its place, then a rename. Raises LocalModelsError; then nothing is in place."""
+        """Unpack an archive whose checksum was compared: beside its place, then a rename. To be called alone() in install_dir. Raises LocalModelsError;
+        then nothing is in place."""
         beside = os.path.join(self.install_dir, ".%s.unpacked" % self.version)
         shutil.rmtree(beside, ignore_errors=True)
         try:
             self._unpack(archive, beside)
             # A folder of that name without a program in it is what someone left; it is in the way of the rename.
             shutil.rmtree(self.path, ignore_errors=True)
+            os.sync()  # else a power cut may leave the name and not what is in it
             os.rename(beside, self.path)
         finally:
             shutil.rmtree(beside, ignore_errors=True)

@@ -17,7 +17,6 @@ import tempfile
 
 FOLDER = "localmodels-fastgpt"
 SECRET_DIR = 0o700
-SECRET_FILE = 0o600
 
 
 def runtime_folder(environ=None, uid=None):

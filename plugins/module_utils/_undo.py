@@ -95,7 +95,7 @@ def write(path, text, mode):
     """Write a text file so that a reader, or a power cut, sees the old or the new one, never half of it."""
     handle, beside = tempfile.mkstemp(prefix=".ansible-", dir=os.path.dirname(path))
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as target:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as target:
             target.write(text)
             target.flush()
             os.fsync(target.fileno())

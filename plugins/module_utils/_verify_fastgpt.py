@@ -8,6 +8,8 @@ from __future__ import annotations
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt import NoModelAdministration, models_of
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_answer import chat_of
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_app import Apps, find, inputs_of
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_model import PROVIDER
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_plan import current_defaults
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_causes import cause_of
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_route import AIPROXY
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_walk import Broken, CannotAsk, chosen
@@ -70,6 +72,24 @@ class FastGPTHops:
         for model in chosen(list(self._models.values()), self._every_model):
             self.walk.hop("%s, tested by FastGPT" % model["name"], "/api/core/ai/model/test",
                           lambda model=model: self._test(model["name"]), asks_model=True)
+        for name, uses in sorted(self._left_behind().items()):
+            self.walk.hop("%s, FastGPT's default for %s" % (name, ", ".join(uses)), "/api/core/ai/model/test",
+                          lambda name=name: self._test_left_behind(name), asks_model=True)
+
+    def _left_behind(self):
+        """Ollama's models that are FastGPT's defaults and not declared (any more): {name: list of uses}. FastGPT keeps such a default."""
+        found = {}
+        for use, name in current_defaults(self._stored, self._administration.DEFAULTS).items() if self._administration else ():
+            if name not in self._models and self._stored[name].get("provider") == PROVIDER:
+                found.setdefault(name, []).append(use)
+        return found
+
+    def _test_left_behind(self, name):
+        try:
+            return self._test(name)
+        except Broken as problem:
+            raise Broken(problem.answered, "It is not among the declared models, and FastGPT asks it wherever nobody chose another one",
+                         "Give another model its place (default_for), or declare it again; with state: absent it goes everywhere") from problem
 
     def _test(self, name):
         if self._administration is None:

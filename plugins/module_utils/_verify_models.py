@@ -88,10 +88,9 @@ class ModelsAt:
 def completed(said):
     """The text (str, may be empty) of a whole chat completion; None where `said` (str) is none. Pure."""
     try:
-        message = json.loads(said)["choices"][0]["message"]
-    except (ValueError, TypeError, KeyError, IndexError):
+        return _text_of(json.loads(said)["choices"][0]["message"])
+    except (ValueError, TypeError, LookupError, AttributeError):
         return None
-    return _text_of(message)
 
 
 def streamed(said):
@@ -103,6 +102,8 @@ def streamed(said):
         try:
             event = json.loads(data)
         except ValueError:
+            continue
+        if not isinstance(event, dict):
             continue
         if "error" in event:
             return None

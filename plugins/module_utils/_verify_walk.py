@@ -12,6 +12,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_table 
 
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 SHORTEST_SECRET = 8
+ODD = "What answers there is something else than it should be, or a version of it that nobody tried: look at its address, its version and its log"
 
 
 class Broken(Exception):
@@ -69,6 +70,9 @@ class Walk:
             answered, status, cause, mend = problem.problem, FAILED, "", problem.mend
         except LocalModelsError as problem:
             answered, status, cause, mend = problem.what, FAILED, "", problem.mend
+        except (AttributeError, LookupError, TypeError, ValueError) as problem:
+            # What a broken server sends can be anything, and to find it is what this walk is for.
+            answered, status, cause, mend = "something that is no answer to that (%r)" % problem, FAILED, "", ODD
         return self._add(name, asked, answered, status, int((self._clock() - start) * 1000), cause, mend)
 
     def skip(self, name, why):

@@ -195,7 +195,7 @@ gateway:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _aiproxy, _aiproxy_plan
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, passwords_in
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC, gateway, without_it
 
 
@@ -218,6 +218,7 @@ def main():
         ),
         supports_check_mode=True,
     )
+    module.no_log_values.update(passwords_in(module.params))
     results = {"changed": False, "actions": [], "channels": [], "gateway": None}
     try:
         run(module, results)

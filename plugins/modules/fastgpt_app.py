@@ -112,7 +112,7 @@ apps:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, passwords_in
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt import open_fastgpt
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_app import keep_apps
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC, without_it
@@ -132,6 +132,7 @@ def main():
         ),
         supports_check_mode=True,
     )
+    module.no_log_values.update(passwords_in(module.params))
     try:
         fastgpt = open_fastgpt(module.params, runner(module), read_only=module.check_mode)
         result = keep_apps(fastgpt, module.params["apps"])

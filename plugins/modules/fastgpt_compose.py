@@ -254,13 +254,17 @@ backups:
   sample: [1, 2, 3]
 """
 
+import contextlib
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import OLLAMA_SPEC
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._alone import alone
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_read import outlines
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_restore import Restoring
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import BrokenProject, Docker, runner
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import BrokenProject, Docker, runner, unreadable
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project import NoSuchService
 
@@ -287,24 +291,35 @@ def main():
     )
     given, plan = module.params, module.params["plan"]
     docker = Docker(runner(module), given["project_dir"])
+    writes = not module.check_mode and (given["state"] == "restored" or plan is not None) and os.path.isdir(given["project_dir"])
     try:
-        if given["state"] == "restored":
-            module.exit_json(**restore(module, Restoring(docker, given["restore"])))
-        site = Site(docker, given["one_api_key"], given["one_api_project_dir"] if given["path"] == "one_api" else None, given["apply"])
-        if plan is None:
-            keep = [one["network"] for one in given["ollama"]] + [given["one_api_network"]]
-            task = {name: given[name] for name in ("ollama", "path", "strategy", "one_api_url", "one_api_network", "apply")}
-            module.exit_json(changed=False, found=site.found(keep), task=task)
-        changed = bool(site.pending(plan) or plan["lacking"])
-        if changed and not module.check_mode and given["apply"]:
-            site.apply(plan, given["timeout"], given["backups"])
-        elif changed and not module.check_mode:
-            site.write(plan, given["backups"])
+        with alone(given["project_dir"]) if writes else contextlib.nullcontext():
+            changed = run(module, docker, plan)
     except (BrokenProject, NoSuchService) as problem:
         module.fail_json(msg=str(problem), outlines=outlines(docker, problem))
     except LocalModelsError as problem:
         module.fail_json(msg=str(problem))
+    except OSError as problem:
+        module.fail_json(msg=str(unreadable(given["project_dir"], problem)))
     module.exit_json(changed=changed)
+
+
+def run(module, docker, plan):
+    """Whether the project differs from the plan (dict) or, unless in check mode, did so; without a plan the task ends in here."""
+    given = module.params
+    if given["state"] == "restored":
+        module.exit_json(**restore(module, Restoring(docker, given["restore"])))
+    site = Site(docker, given["one_api_key"], given["one_api_project_dir"] if given["path"] == "one_api" else None, given["apply"])
+    if plan is None:
+        keep = [one["network"] for one in given["ollama"]] + [given["one_api_network"]]
+        task = {name: given[name] for name in ("ollama", "path", "strategy", "one_api_url", "one_api_network", "apply")}
+        module.exit_json(changed=False, found=site.found(keep), task=task)
+    changed = bool(site.pending(plan) or plan["lacking"])
+    if changed and not module.check_mode and given["apply"]:
+        site.apply(plan, given["timeout"], given["backups"])
+    elif changed and not module.check_mode:
+        site.write(plan, given["backups"])
+    return changed
 
 
 def restore(module, restoring):

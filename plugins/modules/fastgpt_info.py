@@ -167,7 +167,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._compose_apply import Site
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker, runner
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker, runner, unreadable
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 
 
@@ -195,6 +195,8 @@ def main():
         module.exit_json(changed=False, **facts(Site(Docker(runner(module), module.params["project_dir"]))))
     except LocalModelsError as problem:
         module.fail_json(msg=str(problem))
+    except OSError as problem:
+        module.fail_json(msg=str(unreadable(module.params["project_dir"], problem)))
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ found_in:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, passwords_in
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt import open_fastgpt
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_plan import keep_models, secret_values
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC, without_it
@@ -174,6 +174,7 @@ def main():
         ),
         supports_check_mode=True,
     )
+    module.no_log_values.update(passwords_in(module.params))
     module.no_log_values.update(secret_values(module.params["models"]))  # Ansible shows a module's options from -vvv on
     try:
         fastgpt = open_fastgpt(module.params, runner(module), read_only=module.check_mode)

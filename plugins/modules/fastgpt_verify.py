@@ -190,7 +190,7 @@ hops:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, passwords_in, refuse_less
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._project_options import ARGUMENT_SPEC
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify import verify
 
@@ -217,7 +217,9 @@ def main():
         ),
         supports_check_mode=True,
     )
+    module.no_log_values.update(passwords_in(module.params))
     try:
+        refuse_less(module.params, model_timeout=1)
         result = verify(module.params, runner(module), asks=not module.check_mode)
     except LocalModelsError as problem:
         module.fail_json(msg=str(problem))

@@ -152,7 +152,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_plan
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._bundle_export import Export
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker, runner
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, url_passwords
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, passwords_in, refuse_less
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_settings import parse_version
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._progress import Progress
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
@@ -177,7 +177,7 @@ def main():
         ),
         supports_check_mode=True,
     )
-    module.no_log_values.update(url_passwords(module.params["release_url"]))  # Ansible shows a module's options from -vvv on
+    module.no_log_values.update(passwords_in(module.params))
     results = {"changed": False, "actions": []}
     try:
         run(module, results)
@@ -189,6 +189,7 @@ def main():
 def run(module, results):
     """Fills `results` (dict) as it goes, so that a failure in between reports what was done until then."""
     params = module.params
+    refuse_less(params, retries=0)
     _bundle.refuse_relative(params["bundle"])
     export = Export(params["bundle"], Docker(runner(module)), params["retries"])
     if export.damage:

@@ -113,7 +113,10 @@ store_path:
   sample: /var/lib/docker/volumes/ollama/_data/models
 """
 
+import contextlib
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._alone import alone, in_reach
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker, runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_container import Wanted, differences, store_path
@@ -149,7 +152,8 @@ def main():
     module.run_command_environ_update = {"LC_ALL": "C"}
     module.no_log_values.update(secret_values(module.params["environment"]))  # Ansible shows a module's options from -vvv on
     try:
-        result = converge(module)
+        with contextlib.nullcontext() if module.check_mode else alone(in_reach(module.params["project_dir"])):
+            result = converge(module)
     except (LocalModelsError, OSError) as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(**result)

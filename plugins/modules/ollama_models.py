@@ -51,7 +51,8 @@ options:
       - A name has the form C([host/][namespace/]model[:tag]). V(qwen2.5), V(qwen2.5:latest) and
         V(registry.ollama.ai/library/qwen2.5:latest) are the same model, whatever the case.
       - Known keys of a map are C(name) (needed), C(state), C(insecure), C(keep_alive), C(digest), and those of a model that is made from another one.
-        Other keys are left alone, for the list is shared with the roles that configure FastGPT.
+        The list is shared with the roles that configure FastGPT, so their keys are checked here too, and not used.
+        A key that is probably a misspelt one is refused, any other one is left alone.
       - C(state) is V(present) (the default), V(absent), V(latest), which pulls again only if the registry has another model
         under this name, V(loaded) or V(unloaded). The last two are V(present) as well.
       - V(loaded) means that the model is in memory, for as long as C(keep_alive) says, which is seconds, or a text such as V(10m).
@@ -309,7 +310,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _apply, _capacity, _machine, _notes, _plan, _prepare, _report
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, refuse_less, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._progress import Progress
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
@@ -349,8 +350,7 @@ def run(module, results):
     wanted = _plan.read_wanted(params["models"], params["insecure"])
     ollama = ollama_for(module)
     exclusive = _prepare.Exclusive(params["protect"], params["allow_empty"]) if params["exclusive"] else None
-    if params["parallel"] < 1:
-        raise LocalModelsError("parallel is %d, and at least one model has to be pulled at a time" % params["parallel"], "Set it to 1 or more")
+    refuse_less(params, parallel=1, retries=0, stall_timeout=1)
     notes = _notes.Notes()
     prepared = _prepare.prepare(
         ollama, wanted, params["store_path"], assume_empty=module.check_mode, offline=params["offline"], exclusive=exclusive, notes=notes,

@@ -124,10 +124,12 @@ device_groups:
   sample: [render, video]
 """
 
+import contextlib
 import platform
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _release
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._alone import alone, in_reach
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_service import Wanted, differences, file_diffs
@@ -162,7 +164,8 @@ def main():
     module.run_command_environ_update = {"LC_ALL": "C"}
     module.no_log_values.update(secret_values(module.params["environment"]))  # Ansible shows a module's options from -vvv on
     try:
-        result = converge(module)
+        with contextlib.nullcontext() if module.check_mode else alone(in_reach(module.params["install_dir"])):
+            result = converge(module)
     except (LocalModelsError, OSError) as problem:
         module.fail_json(msg=str(problem))
     module.exit_json(**result)

@@ -144,7 +144,7 @@ gateway:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _one_api_plan, _one_api_token_plan, _undo
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, passwords_in
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._one_api_place import ARGUMENT_SPEC, connect
 
 
@@ -162,6 +162,7 @@ def main():
         ),
         supports_check_mode=True,
     )
+    module.no_log_values.update(passwords_in(module.params))
     results = {"changed": False, "actions": [], "tokens": []}
     try:
         run(module, results)

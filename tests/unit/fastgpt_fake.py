@@ -38,6 +38,11 @@ class Memory:
         self.token = None
 
 
+def _number(text):
+    """JavaScript knows one kind of number: what comes as 1.0 is told as 1."""
+    return int(float(text)) if float(text).is_integer() else float(text)
+
+
 class FakeFastGPT:
     """Answers requests as _http.Client does. `asked` lists them; `models` {name: metadata}; `presets` names FastGPT brings itself."""
 
@@ -73,7 +78,7 @@ class FakeFastGPT:
         if (headers or {}).get("token") not in self.tokens:
             return failed(403, "common:code_error.error_message.403", "unAuthorization")
         name = plain.rpartition("/core/")[2].replace("/", "_")
-        return getattr(self, name)(query, json.loads(json.dumps(body)) if body is not None else None)
+        return getattr(self, name)(query, json.loads(json.dumps(body), parse_float=_number) if body is not None else None)
 
     def _login(self, body):
         self.logins += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _prepare, _registry, _report
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable
 from ansible_collections.localmodels.fastgpt.tests.unit.test_apply import NEW, OLD, Server, by_name, failing, registry, run  # noqa: F401
 
 
@@ -78,6 +78,24 @@ def test_undeclared_models_go_last_and_are_unloaded_before(registry, tmp_path):
     assert server.done == ["list", "pull new:latest", "list", "running", "unload stray:latest", "delete stray:latest", "list"]
     assert report["actions"][-1] == "Deleted stray:latest, which is not declared, 100 B" and by_name(report)["stray:latest"]["action"] == "prune"
     assert not run(server, ["new"], tmp_path, exclusive=_prepare.Exclusive(["kept"]))[1]["changed"]
+
+
+@pytest.mark.parametrize("stays_away", [False, True])
+def test_a_server_that_restarts_after_an_undeclared_model_went_is_waited_for(registry, tmp_path, stays_away):
+    server = Server({"stray:latest": OLD, "new:latest": NEW})
+    away, look = [Unreachable("Ollama", "http://h", "refuses the connection")], server.found
+
+    def found():
+        if "delete stray:latest" in server.done and away:
+            raise away[0] if stays_away else away.pop()
+        return look()
+
+    server.found = found
+    job, report, slept = run(server, ["new"], tmp_path, exclusive=_prepare.Exclusive())
+    if stays_away:
+        assert str(_report.failure(job.outcomes)).startswith("1 of 2 models failed: stray:latest may be as declared or not")
+    else:
+        assert report["changed"] and by_name(report)["stray:latest"]["action"] == "prune" and sum(slept) == 2
 
 
 def test_nothing_undeclared_goes_when_something_failed(registry, tmp_path):

@@ -39,6 +39,32 @@ def test_restore(folder):
     assert os.stat(folder / ".env").st_mode & 0o777 == 0o600
 
 
+def test_a_change_is_newer_than_what_was_there_and_what_comes_back_is_as_old_as_before(folder):
+    """rsync, and backups that look at times, would leave a changed file out."""
+    os.utime(folder / ".env", (1, 1))
+    backup = Backup(str(folder))
+    backup.begin(CHANGES)
+    backup.write(CHANGES)
+    assert os.stat(folder / ".env").st_mtime > 10 ** 9
+    backup.restore()
+    assert os.stat(folder / ".env").st_mtime == 1
+
+
+def test_a_file_with_a_key_is_at_no_moment_open_to_others(folder, monkeypatch):
+    (folder / "override.yml").write_bytes(b"without a key")
+    (folder / "override.yml").chmod(0o644)
+    modes = []
+    for name in ("utime", "chmod", "chown", "rename"):
+        real = getattr(os, name)
+        monkeypatch.setattr(_backup.os, name, lambda path, *rest, real=real, **more: (real(path, *rest, **more), modes.extend(
+            os.stat(one).st_mode & 0o777 for one in [path] if _backup._BESIDE in str(one) and os.path.exists(one)))[0])
+    backup = Backup(str(folder))
+    backup.begin(CHANGES[:1])
+    modes.clear()
+    backup.write(CHANGES[:1], private=("override.yml",))
+    assert modes and set(modes) == {0o600} and os.stat(folder / "override.yml").st_mode & 0o777 == 0o600
+
+
 def test_secrets_in_copies_are_private(folder):
     Backup(str(folder)).begin(CHANGES)
     assert os.stat(folder / ".localmodels").st_mode & 0o777 == 0o700

@@ -20,6 +20,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils._names import 
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._plan import Found
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._pull import Abandoned
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._store import Store
+from test_alone import is_held
 from bundle_world import ARCHIVE, Docker, digest, export, files_of, listed, name_of, serving_two_models
 
 
@@ -187,6 +188,18 @@ def test_import_and_once_more(carried, store):
     models.refuse_other_store(found)
     with pytest.raises(LocalModelsError, match="Ollama does not show it"):
         models.refuse_other_store([])
+
+
+def test_one_play_at_a_time_writes_into_a_store(carried, store):
+    """Two would let one file grow twice, and what the one has verified be cut by the other."""
+    class Noting(OnThisHost):
+        def take(self, needed):
+            held.append(is_held(store.path))
+            return super().take(needed)
+
+    held = []
+    run_import(carried, store, Noting(str(carried[0])))
+    assert held and all(held) and not is_held(store.path)
 
 
 def test_a_damaged_layer_is_refused_and_named_and_the_other_model_comes(carried, store):

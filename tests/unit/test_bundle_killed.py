@@ -137,6 +137,11 @@ def test_an_export_that_nobody_waits_for_ends(tmp_path):
         meter.count(10)
 
 
+def test_less_than_no_further_try_is_refused(capsys, tmp_path):
+    told = call(ollama_bundle_export, capsys, bundle=str(tmp_path), models=["x"], retries=-1)["msg"]
+    assert told == "retries is -1, which is too little. Set it to 0 or more."
+
+
 def test_a_relative_folder_is_refused(capsys):
     assert "is no absolute path" in call(ollama_bundle_export, capsys, bundle="stick/bundle")["msg"]
 

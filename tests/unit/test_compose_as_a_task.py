@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.localmodels.fastgpt.plugins.action import fastgpt_compose as action_plugin
 from ansible_collections.localmodels.fastgpt.plugins.modules import fastgpt_compose
 from run_module import as_documented, printed
+from test_alone import is_held
 from test_compose_apply import HERE, files
 from test_compose_strategies import engine_in
 
@@ -68,3 +69,31 @@ def test_a_backup_in_check_mode_and_then_in_truth(engine, capsys, apply):
     assert told["changed"] is True and told["restored"] == 1 and (files(engine), json.dumps(engine.made), ups) == (before, running, [])
     done, ups = play(engine, capsys, state="restored", apply=apply)
     assert done["actions"] == told["actions"] and files(engine) == fresh and len(ups) == int(apply)
+
+
+def test_what_changes_the_project_is_alone_there_and_what_reads_it_is_not(engine, capsys, monkeypatch):
+    seen = []
+
+    def noting(arguments, cwd=None, env=None):
+        seen.append(("up" in arguments, is_held(engine.folder)))
+        return engine(arguments, cwd, env)
+
+    monkeypatch.setattr(fastgpt_compose, "runner", lambda module: noting)
+    play(engine, capsys, True, path="direct")
+    assert seen and not any(held for dummy, held in seen)
+    seen.clear()
+    assert play(engine, capsys, path="direct")[0]["changed"] and (True, True) in seen and (True, False) not in seen
+    seen.clear()
+    assert json.loads(printed(fastgpt_compose, capsys, project_dir=engine.folder, ollama=HERE, state="restored"))["changed"]
+    assert (True, True) in seen and not is_held(engine.folder)
+
+
+@pytest.mark.parametrize("state", ["present", "restored"])
+def test_a_file_that_cannot_be_read_is_named(engine, capsys, monkeypatch, state):
+    """Ours is for its owner only where it holds a key, and somebody forgot become."""
+    os.mkdir(os.path.join(engine.folder, ".env"))  # root may read all files
+    os.makedirs(os.path.join(engine.folder, ".localmodels", "backups", "1"))
+    with open(os.path.join(engine.folder, ".localmodels", "backups", "1", "manifest.json"), "w", encoding="utf-8") as manifest:
+        json.dump({"files": {".env": {"existed": False, "coming": []}}, "up": True, "restored": None}, manifest)
+    result = json.loads(printed(fastgpt_compose, capsys, project_dir=engine.folder, ollama=HERE, state=state))
+    assert result["failed"] and "%s/.env, of the project in %s, cannot be used: Is a directory" % (engine.folder, engine.folder) in result["msg"]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _docker
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import BrokenProject, Docker
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker_engine import DockerError, Surroundings, compose_version, is_rootless
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 
 REFUSED = json.loads((pathlib.Path(__file__).parents[1] / "fixtures" / "compose-config" / "refused.json").read_text())
 
@@ -94,6 +96,17 @@ def test_no_docker(project):
         raise FileNotFoundError("docker")
     with pytest.raises(DockerError, match="There is no docker command on this host. FastGPT runs on Docker"):
         Docker(run, project).config()
+
+
+def test_a_folder_of_somebody_else(project, monkeypatch):
+    def run(arguments, cwd=None, env=None):
+        raise PermissionError(13, "Permission denied", cwd)
+    with pytest.raises(DockerError, match=r"This user may not call docker in %s \(Permission denied\). Use become: true" % project):
+        Docker(run, project).containers()
+    os.remove(os.path.join(project, "docker-compose.yml"))
+    monkeypatch.setattr(os, "listdir", lambda path: run([], path))
+    with pytest.raises(LocalModelsError, match="%s, of the project in %s, cannot be used: Permission denied. Use become: true" % (project, project)):
+        Docker(Fake(), project).refuse_missing_files()
 
 
 @pytest.mark.parametrize("err", ["docker: unknown command: docker compose\n\nRun 'docker --help'", "docker: 'compose' is not a docker command.",
@@ -253,6 +266,13 @@ def test_values_that_compose_quotes_are_not_repeated(said):
 def test_a_variable_of_the_env_file(tmp_path, text, value):
     (tmp_path / ".env").write_bytes(text.encode())
     assert _docker.dotenv_value(str(tmp_path), "COMPOSE_FILE") == value
+
+
+@pytest.mark.parametrize("raw", ["# \u6570\u636e\u5e93\nCOMPOSE_FILE=a.yml\n".encode("gbk"),
+                                 b"\xef\xbb\xbfCOMPOSE_FILE=a.yml\n", b"X=caf\xe9\nCOMPOSE_FILE=a.yml"])
+def test_an_env_file_in_another_encoding_is_read_as_compose_reads_it(tmp_path, raw):
+    (tmp_path / ".env").write_bytes(raw)
+    assert _docker.dotenv_value(str(tmp_path), "COMPOSE_FILE") == "a.yml"
 
 
 def test_version_from_inside():

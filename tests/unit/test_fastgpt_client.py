@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt import models_of
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._session import Session, runtime_folder
-from ansible_collections.localmodels.fastgpt.tests.unit.fastgpt_fake import FakeFastGPT, Memory
+from ansible_collections.localmodels.fastgpt.tests.unit.fastgpt_fake import FakeFastGPT, Memory, said
 
 LOGIN = ["GET /api/support/user/account/preLogin", "POST /api/support/user/account/loginByPassword"]
 MODELS = {"m:latest": {"model": "m:latest", "type": "llm", "isActive": True}}
@@ -47,6 +47,21 @@ def test_too_many_logins_are_told_and_not_repeated():
     with pytest.raises(LocalModelsError, match="Wait two minutes"):
         models_of(server.fastgpt())
     assert server.logins == 11
+
+
+@pytest.mark.parametrize("data", [None, [], "x", {"token": None}, {"token": 5}])
+def test_another_server_that_answers_with_the_same_envelope_is_told_from_fastgpt(data):
+    server = FakeFastGPT(MODELS)
+    server.request = lambda *dummy: said(data)
+    with pytest.raises(LocalModelsError, match="answered 200: nothing. .*is this FastGPT's own address?"):
+        models_of(server.fastgpt())
+    if not isinstance(data, dict):
+        with pytest.raises(LocalModelsError, match="There is nothing of FastGPT's in it"):
+            server.fastgpt().init_data()
+
+
+def test_a_record_without_metadata_is_one_that_is_not_as_declared():
+    assert models_of(FakeFastGPT({"m": None}).fastgpt())[1] == {"m": {}}
 
 
 @pytest.mark.parametrize("errors, logins", [(1, 2), (9, 2)])

@@ -210,3 +210,9 @@ def test_the_names_in_a_list_of_models():
     assert model_names("a:1, b") == ["a:1", "b:latest"]
     with pytest.raises(AnsibleFilterError, match="has no name"):
         model_names([{"state": "absent"}])
+
+
+@pytest.mark.parametrize("word, can", [("false", False), ("no", False), ("true", True), (True, True), ("", True), (None, True)])
+def test_a_word_for_what_a_model_can_do_is_read_as_it_is_meant(word, can):
+    (found,) = records([{"name": "qwen2.5:0.5b", "tools": word}], [CHAT])
+    assert found["metadata"]["toolChoice"] is can

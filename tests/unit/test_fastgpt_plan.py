@@ -44,6 +44,19 @@ def test_a_new_model_then_nothing_to_do_in_one_request():
     assert [line for line in server.asked if "account" not in line] == [READ]
 
 
+@pytest.mark.parametrize("value", [1.0, 0.0, 0.7, 1, [1.0], {"topP": 1.0}])
+def test_a_number_is_as_declared_however_javascript_writes_it(value):
+    server = FakeFastGPT()
+    assert keep(server, [wanted("a:1", charsPointsPrice=value)])["changed"]
+    assert keep(server, [wanted("a:1", charsPointsPrice=value)])["actions"] == []
+
+
+@pytest.mark.parametrize("there, declared", [(1, True), (0, False), (True, 1), ("1", 1)])
+def test_a_number_is_no_truth_and_no_text(there, declared):
+    server = FakeFastGPT({"a:1": dict(wanted("a:1")["metadata"], vision=there)})
+    assert keep(server, [wanted("a:1", vision=declared)], check=True)["actions"] == ["Change vision of model a:1"]
+
+
 def test_what_people_tuned_and_others_made_stays():
     server = FakeFastGPT({"a:1": {"type": "llm", "model": "a:1", "name": "a:1", "isActive": False, "maxContext": 4096,
                                   "maxTemperature": 0.3, "defaultConfig": {"think": False, "num_ctx": 99}},

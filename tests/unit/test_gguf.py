@@ -72,6 +72,7 @@ def test_what_the_head_does_not_say_is_a_model_of_unknown_type(tmp_path):
     (head(pair("a", STRING, struct.pack("<Q", 1 << 63)), TYPE), "ends in its head"),
     (head(pair("a", STRING, struct.pack("<Q", (1 << 63) - 1)), TYPE), "ends in its head"),
     (head(pair("a", ARRAY, struct.pack("<IQ", 10, 1 << 60)), TYPE), "ends in its head"),
+    (head(pair("a", ARRAY, struct.pack("<IQ", ARRAY, 1) * 5000)), "is damaged"),
     (head(TYPE, pair("a", STRING, text("cut off")))[:-1], "ends in its head"), (head(TYPE, pair("a", ARRAY, array(4, b"1234")))[:-1], "ends in its head"),
     (head(pair("k" * 65537, 0, b"1")), "ends in its head"), (head(version=1), "is GGUF of version 1, and Ollama reads 2 and 3. Convert the model again"),
     (head(version=4), "is GGUF of version 4"), (LFS, "is no model but a pointer of Git LFS to one. Fetch the file itself: git lfs pull")],

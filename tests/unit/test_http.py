@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import email.utils
 import http.client
 import socket
@@ -14,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable, scrub
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_answer import ERROR, understand
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer, Client, _Patient, _tls_context, explain
 
 
@@ -192,6 +194,51 @@ def test_a_server_that_cuts_an_upload_without_a_word_is_unreachable():
     assert caught.value.passing
 
 
+@pytest.mark.parametrize("key", ["s3cret\n", "s3cret\u2014", "s3\r\ncret"])
+def test_a_key_that_http_does_not_carry_is_refused_without_being_shown(server, key):
+    """Python's own error repeats the whole header."""
+    client = Client(server, "AI Proxy", headers={"Authorization": "Bearer " + key}, secrets=[key])
+    with pytest.raises(LocalModelsError, match="Look for a line end behind a key") as caught:
+        client.request("GET", "/200")
+    assert "cret" not in str(caught.value) and caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
+def test_text_that_is_none_is_refused_before_it_is_sent(server):
+    with pytest.raises(LocalModelsError, match="cannot be sent"):
+        Client(server, "Ollama").request("POST", "/200", {"files": {"model-\udcff.gguf": "sha256:0"}})
+
+
+def test_an_address_of_other_letters_is_sent_in_the_form_that_http_knows():
+    request = sent(Client("http://\u043f\u0440\u0438\u043c\u0435\u0440.\u0440\u0444:11434/\u043e/%20", "Ollama"), "GET", "/api/tags")[0]
+    assert request.full_url == "http://xn--e1afmkfd.xn--p1ai:11434/%D0%BE/%20/api/tags" and request.host == "xn--e1afmkfd.xn--p1ai:11434"
+    assert sent(Client("http://[::1]:1/\u00e9", "Ollama"), "GET", "/x")[0].full_url == "http://[::1]:1/%C3%A9/x"
+    assert sent(Client("http://h/\u00e9", "Ollama"), "GET", "/x")[0].full_url == "http://h/%C3%A9/x"
+
+
+def slow(listener, begin, pause):
+    """Answers the first who knocks: `begin` at once, the rest `pause` seconds later."""
+    connection = listener.accept()[0]
+    connection.recv(100000)
+    connection.sendall(begin)
+    time.sleep(pause)
+    with contextlib.suppress(OSError):
+        connection.sendall(b"ab"[len(begin.partition(b"\r\n\r\n")[2]):])
+    connection.close()
+
+
+@pytest.mark.parametrize("silence, comes", [(5, True), (None, False)])
+def test_an_answer_that_has_begun_may_be_silent_for_another_time(silence, comes):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        begin = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\na"
+        thread = threading.Thread(target=slow, args=(listener, begin, 0.4), daemon=True)
+        thread.start()
+        client = Client("http://127.0.0.1:%d" % listener.getsockname()[1], "Ollama", timeout=0.2)
+        response = client.open("GET", "/x", silence=silence)
+        with response, contextlib.nullcontext() if comes else pytest.raises(Unreachable, match="did not answer in time"):
+            assert client.answer_in(response).body == b"ab"
+        thread.join(10)
+
+
 def sent(client, *args):
     """The urllib Request that a Client sends for open(*args), and its timeout."""
     class Opener:
@@ -307,6 +354,11 @@ def test_a_pipe_that_breaks_is_no_error_while_an_answer_may_be_there(problem):
     connection = Connection()
     connection.sock = "open"
     assert connection.request() is None
+
+
+def test_what_is_nested_too_deep_is_no_answer():
+    assert Answer(200, {}, b"[" * 200000).json() is None
+    assert understand(200, {}, b"[" * 200000).kind == ERROR and understand(200, {"content-type": "text/event-stream"}, b"data: " + b"[" * 200000).kind == ERROR
 
 
 def test_bytes_that_are_no_text_are_shown_all_the_same():

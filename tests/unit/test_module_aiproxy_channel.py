@@ -138,3 +138,13 @@ def test_a_model_config_of_another_type_is_kept_with_a_warning(capsys):
     with serving(gateway([ROW], [{"model": "a", "type": 1}, {"model": "e", "type": 1}])) as server:
         result = call(server, capsys, [CHANNEL])
     assert result["changed"] is False and "e has a model config of type chat" in str(result["warnings"])
+
+
+@pytest.mark.parametrize("rows", [[], [dict(ROW, base_url="http://me:0ld-hush@ollama:11434")]])
+def test_passwords_in_addresses_are_shown_nowhere(capsys, rows):
+    """Neither in the result, nor among the options that Ansible shows from -vvv on."""
+    with serving(gateway(rows)) as server:
+        out = printed(aiproxy_channel, capsys, True, aiproxy_url=server.url.replace("//", "//us:gate-hush@"), admin_key=ADMIN_KEY,
+                      channels=[dict(CHANNEL, base_url="http://me:new-hush@ollama:11434")])
+    told = json.loads(out)
+    assert "hush" not in out and "http://***@ollama:11434" in str(told["actions"]) and "aiproxy_url" in told["invocation"]["module_args"]

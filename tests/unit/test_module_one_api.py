@@ -102,3 +102,11 @@ def test_a_file_that_cannot_be_written_is_no_traceback(capsys, tmp_path):
     with serving({TOKENS: data([TOKEN_ROW])}) as server:
         result = call(server, capsys, one_api_token, tokens=[{"name": "app", "key_file": str(tmp_path / "nowhere" / "key")}])
     assert result["failed"] is True and "No such file or directory" in result["msg"]
+
+
+@pytest.mark.parametrize("rows", [[], [dict(ROW, base_url="http://me:0ld-hush@ollama:11434")]])
+def test_passwords_in_addresses_are_shown_nowhere(capsys, rows):
+    with serving({("GET", "/api/channel/search?keyword="): data(rows)}) as server:
+        out = printed(one_api_channel, capsys, True, url=server.url.replace("//", "//us:gate-hush@"), access_token=ACCESS_TOKEN,
+                      channels=[dict(CHANNEL, base_url="http://me:new-hush@ollama:11434")])
+    assert "hush" not in out and "http://***@ollama:11434" in str(json.loads(out)["actions"])

@@ -39,6 +39,17 @@ def test_they_lie_in_the_cache_of_the_user_who_runs_whatever_home_says(monkeypat
         assert _notes.usual_folder() == pwd.getpwuid(os.geteuid()).pw_dir + "/.cache/localmodels.fastgpt"
 
 
+@pytest.mark.parametrize("home, folder", [("/srv/home", "/srv/home/.cache/localmodels.fastgpt"), ("", "/.cache/localmodels.fastgpt")])
+def test_a_user_who_is_only_a_number_has_the_folder_of_home(monkeypatch, home, folder):
+    def nobody(uid):
+        raise KeyError("getpwuid(): uid not found: %d" % uid)
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(_notes.pwd, "getpwuid", nobody)
+    assert _notes.usual_folder() == folder
+
+
 @pytest.mark.parametrize("mode, believed", [(0o600, True), (0o644, True), (0o620, False), (0o602, False)])
 def test_what_another_one_may_write_is_not_believed(tmp_path, mode, believed):
     os.chmod(noted(tmp_path, d=X).path, mode)

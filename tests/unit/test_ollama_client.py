@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _ollama
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Refused, Unreachable
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Client
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama import CreateFailed, Ollama
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving, streaming
@@ -19,11 +19,12 @@ class Timed(Client):
 
     def __init__(self, url):
         super().__init__(url, "Ollama", timeout=5)
-        self.waits = []
+        self.waits, self.silence = [], None
 
-    def open(self, method, path, body=None, headers=None, timeout=None):
+    def open(self, method, path, body=None, headers=None, timeout=None, silence=None):
         self.waits.append((path, timeout or self.timeout))
-        return super().open(method, path, body, headers, 5)
+        self.silence = silence or self.silence
+        return super().open(method, path, body, headers, 5, silence)
 
 
 def asked(answers, call):
@@ -39,11 +40,41 @@ def test_what_takes_long_is_waited_for_and_the_rest_is_not():
                ("GET", "/api/tags"): (200, {"models": None})}
     dummy, client, server = asked(answers, lambda one: (one.pull("x"), one.create("x", {}), one.load("x", "5m"), one.found()))
     waits = dict(client.waits)
-    assert waits["/api/pull"] == waits["/api/create"] > 24 * 3600, "a pull is silent for as long as Ollama hashes"
+    assert client.silence == waits["/api/create"] > 24 * 3600, "a pull is silent for as long as Ollama hashes"
+    assert waits["/api/pull"] == 300, "and begins to answer at once"
     assert waits["/api/generate"] == waits["/api/embed"] > 5 * 60, "Ollama itself gives a load up after that"
     assert waits["/api/tags"] == 5
     bodies = {path: body for dummy2, path, body in server.asked}
     assert bodies["/api/pull"] == {"model": "x", "insecure": False} and bodies["/api/embed"] == {"model": "x", "keep_alive": "5m"}
+
+
+def hanging(begun):
+    """An answer of a server that hangs: after these bytes nothing comes."""
+    def answer(handler):
+        handler.wfile.write(begun)
+        handler.wfile.flush()
+        handler.connection.settimeout(20)
+        handler.rfile.read(1)  # until the other side has had enough
+
+    return answer
+
+
+def test_a_pull_from_a_server_that_hangs_before_its_answer_ends():
+    """Where nothing has begun there is nobody who watches it, so the socket has to."""
+    with serving({("POST", "/api/pull"): hanging(b"")}) as server, pytest.raises(Unreachable, match="did not answer in time") as caught:
+        Ollama(Client(server.url, "Ollama", timeout=0.3)).pull("x", stall_timeout=0.2)
+    assert caught.value.passing
+
+
+def test_a_refusal_of_a_pull_that_is_cut_is_an_error_of_the_line():
+    cut = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{"
+
+    def answer(handler):
+        handler.wfile.write(cut)
+
+    with serving({("POST", "/api/pull"): answer}) as server, pytest.raises(Unreachable, match="closed the connection in mid-answer") as caught:
+        Ollama(Client(server.url, "Ollama")).pull("x")
+    assert caught.value.passing
 
 
 @pytest.mark.parametrize("status, there", [(200, True), (404, False), (400, None), (503, None)])
@@ -119,3 +150,16 @@ def test_what_an_odd_answer_means(answer, said):
     with pytest.raises(LocalModelsError) as caught:
         asked({("POST", "/api/show"): answer}, lambda one: one.show("x"))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("models", [["x"], {"x": 1}, [{"model": "x"}], [{"name": None}], "x", [None]])
+def test_a_list_of_models_that_is_none_is_that_of_another_server(models):
+    answers = {("GET", "/api/tags"): (200, {"models": models}), ("GET", "/api/ps"): (200, {"models": models})}
+    for call in (Ollama.found, Ollama.running):
+        with pytest.raises(LocalModelsError, match="is no Ollama: /api/(tags|ps) lists "):
+            asked(answers, call)
+
+
+def test_what_a_list_of_models_leaves_out_is_nothing():
+    (one,) = asked({("GET", "/api/tags"): (200, {"models": [{"name": "x", "digest": None, "size": None}]})}, Ollama.found)[0]
+    assert (one.name.short, one.digest, one.size) == ("x:latest", "", 0)

@@ -94,9 +94,14 @@ def test_offline_asks_no_registry(capsys):
         assert server.paths() == ["GET /api/tags"] * 2
 
 
-def test_at_least_one_model_has_to_be_pulled_at_a_time(capsys):
+def test_numbers_that_are_too_small_are_refused_before_anything_is_asked(capsys):
     with serving({("GET", "/api/tags"): tags("x:latest")}) as server:
-        assert "parallel is 0, and" in call(ollama_models, capsys, url=server.url, models=["x"], parallel=0)["msg"] and server.asked == []
+        for name, value, least in (("parallel", 0, 1), ("retries", -1, 0), ("stall_timeout", 0, 1)):
+            told = call(ollama_models, capsys, url=server.url, models=["x"], **{name: value})["msg"]
+            assert told == "%s is %d, which is too little. Set it to %d or more." % (name, value, least) and server.asked == []
+        for module in (ollama_models, ollama_info):
+            extra = {"models": ["x"]} if module is ollama_models else {}
+            assert "timeout is -1, and Ollama needs some time" in call(module, capsys, url=server.url, timeout=-1, **extra)["msg"] and server.asked == []
         assert not call(ollama_models, capsys, url=server.url, models=["x"], parallel=1).get("failed")
 
 

@@ -43,7 +43,7 @@ class Given(Client):
         super().__init__("http://h:1", "Ollama", secrets=["hidden"])
         self.left, self.asked = list(answers), []
 
-    def open(self, method, path, body=None, headers=None, timeout=None):
+    def open(self, method, path, body=None, headers=None, timeout=None, silence=None):
         self.asked.append((method, path, body, headers))
         status, said, more = (self.left.pop(0) + ({},))[:3]
         lines = said if isinstance(said, bytes) else json.dumps(said).encode()

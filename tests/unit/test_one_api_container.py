@@ -153,6 +153,13 @@ def test_lines_of_other_people_stay(tmp_path):
     assert (tmp_path / ".env").read_text() == "# mine\nCOMPOSE_PROFILES=x\nONE_API_ACCESS_TOKEN=new\nONE_API_CLIENT_KEY=key\n"
 
 
+def test_a_line_in_another_encoding_stays_too(tmp_path):
+    mine = "# \u6570\u636e\u5e93\r\nA=1\r\n".encode("gbk")
+    (tmp_path / ".env").write_bytes(mine)
+    place.write_secrets(str(tmp_path), {"ONE_API_ACCESS_TOKEN": "new"})
+    assert (tmp_path / ".env").read_bytes() == mine + b"ONE_API_ACCESS_TOKEN=new\n" and place.read_secrets(str(tmp_path)) == {"ONE_API_ACCESS_TOKEN": "new"}
+
+
 def test_without_secrets_there_is_no_client_key(tmp_path):
     with pytest.raises(LocalModelsError, match="Run role one_api first"):
         place.client_key(str(tmp_path))

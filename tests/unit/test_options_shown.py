@@ -38,7 +38,7 @@ CALLS = [
         {"name": "shown", "metadata": {"requestAuth": "hidden-3"}, "initial": {"requestAuth": "hidden-4"}}]}),
     ("fastgpt_app", {"fastgpt_url": NOBODY, "root_password": "hidden-1", "admin_key": "hidden-2", "apps": [{"name": "shown", "model": "a"}]}),
     ("fastgpt_verify", {"fastgpt_url": NOBODY, "root_password": "hidden-1", "aiproxy_url": NOBODY, "admin_key": "hidden-2",
-                        "ollamas": [], "app": "shown"}),
+                        "ollamas": [{"name": "a", "url": "http://me:hidden-3@ollama:11434", "models": []}], "app": "shown"}),
 ]
 
 

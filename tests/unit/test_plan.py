@@ -175,6 +175,20 @@ def test_keys_of_other_roles_are_left_alone():
     ([{"name": "x", "state": "gone"}], "the state 'gone', which is unknown. Choose one of present, absent, latest, loaded, unloaded"),
     ([{"name": "x", "sate": "absent"}], "the key 'sate', which is unknown. Probably state is meant"),
     ([{"nmae": "x"}], "Probably name is meant"),
+    ([{"name": "x", "contxt": 8192}], "the key 'contxt', which is unknown. Probably context is meant"),
+    ([{"name": "x", "display_nam": "X"}], "Probably display_name is meant"),
+    ([{"name": "x", "defaultfor": ["llm"]}], "Probably default_for is meant"),
+    ([{"name": "x", "max_respons": 1}], "Probably max_response is meant"),
+    ([{"name": "x", "num_ctx": 8192}], "Write it under parameters, for a model that is made from another one; or write context"),
+    ([{"name": "x", "temperature": 0.2}], "Write it under parameters, for a model that is made from another one"),
+    # What FastGPT's roles would refuse is refused before a model is pulled.
+    ([{"name": "x", "default_for": "llm"}], "x:latest has default_for 'llm', which is no list. Write default_for: [llm]"),
+    ([{"name": "x", "default_for": ["chat"]}], "default_for 'chat', which is unknown. Choose from llm, embedding, dataset_text, dataset_image"),
+    ([{"name": "x", "default_for": [{}]}], "default_for {}, which is unknown"),
+    ([{"name": "x", "context": "8k"}], "x:latest has context '8k', which is no number of tokens. Write a whole number above 0, such as 8192"),
+    ([{"name": "x", "max_response": 0}], "x:latest has max_response 0, which is no number of tokens"),
+    ([{"name": "x", "tools": "maybe"}], "x:latest has tools 'maybe', which is neither true nor false"),
+    ([{"name": "x", "type": "rerank"}], "x:latest has the type 'rerank', which FastGPT cannot get from Ollama. Choose llm or embedding"),
     ([{"state": "absent"}], "has no name"),
     ([{"name": "x", "insecure": "maybe"}], "neither true nor false"),
     ([["x"]], "neither a name nor a map"),
@@ -200,7 +214,7 @@ def test_what_is_true_and_what_is_false(value, read):
 
 @pytest.mark.parametrize("first, second, used, context", [
     ({}, {"default_for": ["llm"], "context": 5}, True, 5), ({"default_for": ["llm"], "context": "5"}, {}, True, 5),
-    ({}, {}, False, 0), ({"context": "many"}, {"context": None}, False, 0)])
+    ({}, {"context": None}, False, 0)])
 def test_two_spellings_of_a_model_say_together_how_it_is_used(first, second, used, context):
     one, = read_wanted([dict(first, name="x"), dict(second, name="X:latest")])
     assert (one.used, one.context) == (used, context)

@@ -132,6 +132,18 @@ def test_a_folder_that_was_taken_away_is_no_error(progress, tmp_path):
     progress.close()
 
 
+def test_a_disk_that_takes_no_progress_does_not_end_what_it_is_about(progress, clock):
+    """It would look like an answer of Ollama that was cut: both are errors of the system."""
+    for name in (".new", ".ended"):
+        os.mkdir(progress.path + name)  # whoever is root may write anywhere else
+    track = progress.start("x", 0)
+    clock.now += 2
+    moved(track, Layers(), 1)
+    progress.end("x", "done")
+    progress.close()
+    assert not os.path.exists(progress.path)
+
+
 def test_the_end_can_be_seen(progress):
     progress.close()
     assert os.path.exists(progress.path + ".ended")

@@ -7,6 +7,9 @@ import io
 import os
 import subprocess
 import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _download, _release
@@ -96,6 +99,47 @@ def test_install(tmp_path):
         assert one.install() == len(PACKED)
     assert one.present()
     assert os.listdir(tmp_path / "ollama") == [VERSION]
+
+
+def test_two_plays_at_once_install_once(tmp_path):
+    """A host with two names in the inventory: both see that the release is missing, and write at the same places."""
+    both, loads = threading.Barrier(2, timeout=10), []
+
+    def slowly(handler):
+        loads.append(1)
+        time.sleep(0.1)
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(PACKED)))
+        handler.end_headers()
+        handler.wfile.write(PACKED)
+
+    def install():
+        one = release(server, tmp_path)
+        assert not one.present()
+        both.wait()
+        return one.install()
+
+    with serving(answers(archive=slowly)) as server, ThreadPoolExecutor(2) as pool:
+        received = [one.result() for one in [pool.submit(install), pool.submit(install)]]
+    assert sorted(received) == [0, len(PACKED)] and len(loads) == 1 and release(server, tmp_path).present()
+    assert os.listdir(tmp_path / "ollama") == [VERSION]
+
+
+def test_a_release_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """What has the name counts as whole, so a power cut must not leave the name alone."""
+    seen = []
+    monkeypatch.setattr(os, "sync", lambda: seen.append(os.listdir(tmp_path / "ollama")))
+    with serving(answers()) as server:
+        release(server, tmp_path).install()
+    assert len(seen) == 1 and ".%s.unpacked" % VERSION in seen[0] and VERSION not in seen[0]
+
+
+@pytest.mark.parametrize("url", ["mirror.example/ollama", "me:s3cret@mirror.example/ollama", "http://mirror:port/ollama", "http://[mirror/ollama", "ollama"])
+def test_a_mirror_that_is_no_address(tmp_path, url):
+    slept = []
+    with pytest.raises(LocalModelsError, match="is no address to download from. Begin it with https://") as caught:
+        _download.fetch_text(url + "/sha256sum.txt", "missing", slept.append)
+    assert "s3cret" not in str(caught.value) and slept == []
 
 
 def test_a_given_checksum_needs_no_list(tmp_path):

@@ -10,9 +10,11 @@ import types
 
 import pytest
 
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._aiproxy import AIProxy
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import Refused
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._fastgpt_app import keep_apps
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._http import Answer
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._inside import Inside
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify import go
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._verify_aiproxy import ByAIProxy
@@ -98,6 +100,25 @@ def test_where_there_is_no_model_for_chats_there_need_be_no_app():
     world.server.apps.clear()
     walk, dummy = world.walk()
     assert walk.broken is None and walk.hops[-1]["status"] == SKIPPED and "makes none without a model for chats" in walk.hops[-1]["answered"]
+
+
+@pytest.mark.parametrize("flags, uses", [
+    ({"isDefault": True}, "llm"), ({"isDefault": True, "isDefaultDatasetTextModel": True}, "llm, datasetTextLLM")])
+def test_a_default_that_nobody_declares_any_more_is_tried_too(flags, uses):
+    world = World()
+    world.server.models["old:1"] = dict(flags, type="llm", isActive=True, provider="Ollama")
+    world.test["old:1"] = failed(500, "The model `old:1` does not exist or you do not have access to it.")
+    broken = world.walk()[0].broken
+    assert broken["hop"] == "old:1, FastGPT's default for %s" % uses and "does not exist" in broken["answered"]
+    assert "not among the declared models" in broken["cause"] and "default_for" in broken["mend"]
+    world.test["old:1"] = "hi"
+    assert world.walk()[0].broken is None, "a channel that somebody else made serves it"
+
+
+def test_a_default_of_another_provider_costs_nobody_a_question():
+    world = World()
+    world.server.models["cloud"] = {"type": "llm", "isActive": True, "isDefault": True, "provider": "OpenAI"}
+    assert [hop["hop"] for hop in world.walk()[0].hops] == NAMES
 
 
 def test_an_ollama_without_models_needs_no_channel():
@@ -188,6 +209,16 @@ def test_the_first_broken_hop_is_named_with_its_mend(broken, hop, words):
     assert all(one["status"] == OK for one in walk.hops[:hop])
     later = [one["status"] for one in walk.hops[hop + 1:]]
     assert OK not in later[2:] and [one["hop"] for one in walk.hops][:len(NAMES)] == NAMES
+
+
+@pytest.mark.parametrize("body", ['{"object":"x","choices":null}', '{"object":"x","choices":[]}', '{"object":"x"}', '{"success":true,"data":null}',
+                                  '{"object":"x","choices":[{"message":"hi"}]}'])
+def test_an_answer_of_another_form_is_a_broken_hop(body):
+    """To find what sends such a thing is what the walk is for."""
+    client = types.SimpleNamespace(headers={}, base_url="http://x", request=lambda *a, **k: Answer(200, {}, body.encode()))
+    walk = Walk()
+    assert not walk.hop("m through AI Proxy", "/v1/chat/completions", lambda: AIProxy(client).chat("m"))
+    assert walk.broken["answered"].startswith("something that is no answer to that (") and "its version" in walk.broken["mend"]
 
 
 def test_a_hop_after_a_broken_one_is_not_asked():

@@ -283,6 +283,8 @@ def test_a_model_that_thinks_longer_than_the_short_answer_may_finish():
 def test_thoughts_are_an_answer():
     assert completed('{"choices":[{"message":{"content":"","reasoning":"hm"}}]}') == "hm"
     assert streamed('data: {"choices":[{"delta":{"content":"","reasoning_content":"hm"}}]}\n\ndata: [DONE]\n') == "hm"
+    assert streamed('data: null\n\ndata: 5\n\ndata: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: [DONE]\n') == "a"
+    assert [completed('{"choices":[{"message":%s}]}' % one) for one in ("null", '"hi"', "[]")] == [None] * 3
     assert streamed('data: {"choices":[]}\n\n') is None and streamed('data: {"error":{"message":"x"}}\n\ndata: [DONE]\n') is None
     assert completed("[]") is None and words_of("") == "" and words_of('{"error":"x"}') == "x"
 
