@@ -233,6 +233,7 @@ def test_a_wrong_password_is_tried_once_in_a_whole_walk():
     world.server.password, before = "another", world.server.logins
     walk, dummy = world.walk()
     assert walk.broken["hop"] == "models in FastGPT" and "is wrong" in walk.broken["mend"] and world.server.logins == before + 1
+    assert "give the right one as fastgpt_models_root_password (root_password)" in walk.broken["mend"]
 
 
 def test_secrets_are_not_shown_but_short_placeholders_do_not_blacken_words():
