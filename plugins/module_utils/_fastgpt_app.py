@@ -126,16 +126,23 @@ def keep_apps(fastgpt, wanted):
 
 
 def _refuse_missing_models(fastgpt, changes):
-    """FastGPT takes any model name and then answers with its default model, without a word (reference, section 2)."""
+    """FastGPT takes any model name and then answers with its default model, without a word (reference, section 2).
+
+    The name of an embedding model, too: an app asks chat models only (4.16.0, seen on a running one).
+    """
     wanted = {change.inputs["model"]: change.name for change in changes if "model" in change.inputs}
     if not wanted:
         return
     stored = models_of(fastgpt)[1]
+    active = ", ".join(sorted(one for one, metadata in stored.items() if metadata.get("isActive") and metadata.get("type") == "llm")) or "none"
     for model, name in sorted(wanted.items()):
-        if not (stored.get(model) or {}).get("isActive"):
-            active = sorted(known for known, metadata in stored.items() if metadata.get("isActive") and metadata.get("type") == "llm")
+        known = stored.get(model) or {}
+        if not known.get("isActive"):
             raise LocalModelsError("App %s is to answer with %s, and FastGPT has no active model of that name" % (name, model),
-                                   "Add it with module fastgpt_models first, or choose one of: %s" % (", ".join(active) or "none"))
+                                   "Add it with module fastgpt_models first, or choose one of: %s" % active)
+        if known.get("type") != "llm":
+            raise LocalModelsError("App %s is to answer with %s, which is no chat model to FastGPT: its type is %s" % (name, model, known.get("type")),
+                                   "Choose one of: %s" % active)
 
 
 def _text(part):

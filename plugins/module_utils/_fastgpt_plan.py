@@ -202,8 +202,9 @@ def _refuse_useless(key, name, models, flags):
     kind = flags[key][0]
     model = models.get(name)
     if model is None:
+        fits = sorted(other for other, metadata in models.items() if metadata.get("type") == kind and metadata.get("isActive"))
         raise LocalModelsError("%s cannot be FastGPT's default %s: FastGPT has no such model" % (name, key),
-                               "Declare it among the models, or choose one of %s" % (", ".join(sorted(models)) or "none"))
+                               "Declare it among the models, or choose one of %s" % (", ".join(fits) or "none"))
     if model.get("type") != kind or not model.get("isActive"):
         raise LocalModelsError("%s cannot be FastGPT's default %s: it is %s of type %s, and an active one of type %s is needed"
                                % (name, key, "an active model" if model.get("isActive") else "an inactive model", model.get("type"), kind),

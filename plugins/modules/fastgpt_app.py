@@ -50,7 +50,7 @@ options:
       model:
         description:
           - ID of the model that answers, as in FastGPT's list of models. Needed unless O(apps[].state=absent).
-          - It must be an active model, for FastGPT answers with another one without a word where a model is not there.
+          - It must be an active chat model, for FastGPT answers with another one without a word where a model is not there or makes embeddings.
         type: str
       prompt:
         description:

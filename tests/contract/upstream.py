@@ -33,7 +33,7 @@ class Upstream:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     """Below /q and /p like at the root; /s/<code> answers that code, /html a web page, /oai and /openai an error in
-    OpenAI's form. A path with // is redirected, as Ollama does."""
+    OpenAI's form; /whole never streams. A path with // is redirected, as Ollama does."""
 
     protocol_version = "HTTP/1.1"
 
@@ -43,6 +43,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         path = re.sub("^/[qp]/", "/", self.path)
+        if path.startswith("/whole/"):
+            path, asked = path[len("/whole"):], dict(asked, stream=False)
         code = re.match(r"/s/(\d+)/", path)
         if code:
             self.say(int(code.group(1)), {"error": "stub says " + code.group(1)})
@@ -74,6 +76,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                            "usage": {"prompt_tokens": 3, "total_tokens": 3}})
         elif embeds:
             self.say(400, {"error": '"%s" does not support chat' % asked["model"]})
+        elif path == "/v1/chat/completions" and asked.get("stream"):
+            self.stream(asked)
         elif path == "/v1/chat/completions":
             choice = {"index": 0, "message": {"role": "assistant", "content": "".join(WORDS)}, "finish_reason": "length"}
             self.say(200, {"id": "chatcmpl-728", "object": "chat.completion", "created": 1, "model": asked["model"],
@@ -95,6 +99,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         lines = [line(word) for word in WORDS] + [line("") | end]
         self.say(200, "".join(json.dumps(each) + "\n" for each in lines), "application/x-ndjson")
+
+    def stream(self, asked):
+        """As Ollama's /v1 streams (openai/openai.go and middleware/openai.go, 0.32)."""
+        def event(delta, finish=None, **more):
+            return dict({"id": "chatcmpl-728", "object": "chat.completion.chunk", "created": 1, "model": asked["model"], "system_fingerprint": "fp_ollama",
+                         "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}, **more)
+        events = [event({"role": "assistant", "content": word}) for word in WORDS] + [event({"role": "assistant", "content": ""}, "length")]
+        if (asked.get("stream_options") or {}).get("include_usage"):
+            events.append(event({}, choices=[], usage={"prompt_tokens": 52, "completion_tokens": 6, "total_tokens": 58}))
+        self.say(200, "".join("data: %s\n\n" % json.dumps(each) for each in events) + "data: [DONE]\n\n", "text/event-stream")
 
     def say(self, status, body, kind="application/json; charset=utf-8"):
         data = (body if isinstance(body, str) else json.dumps(body)).encode()

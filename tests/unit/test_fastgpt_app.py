@@ -96,6 +96,14 @@ def test_a_folder_of_that_name_is_no_app(server):
     assert keep(server, app())["changed"] is False
 
 
+def test_a_model_that_cannot_chat_is_refused(server):
+    """FastGPT 4.16.0 answers with its default chat model where an app names an embedding model."""
+    server.models.update({"vectors:1": {"type": "embedding", "isActive": True}, "c:Q4_K_M": {"type": "llm", "isActive": True}})
+    with pytest.raises(LocalModelsError, match="vectors:1, which is no chat model to FastGPT: its type is embedding. Choose one of: a:1, b:1, c:Q4_K_M"):
+        keep(server, app(model="vectors:1"))
+    assert server.written == []
+
+
 @pytest.mark.parametrize("model", ["nobody:7b", "off:1"])
 def test_a_model_that_fastgpt_would_silently_replace_is_refused(server, model):
     server.models["off:1"] = {"type": "llm", "isActive": False}

@@ -103,10 +103,11 @@ def test_a_fallback_replaces_a_default_that_goes():
 
 
 @pytest.mark.parametrize("defaults, words", [
-    ({"llm": "nobody"}, "FastGPT has no such model"), ({"embedding": "a:1"}, "one of type embedding is needed"),
+    ({"llm": "nobody"}, "FastGPT has no such model. Declare it among the models, or choose one of a:1.$"),
+    ({"embedding": "a:1"}, "one of type embedding is needed"),
     ({"llm": "off"}, "an inactive model .* Choose another model for it")])
 def test_useless_defaults_are_refused_before_anything_is_written(defaults, words):
-    server = FakeFastGPT({"off": {"type": "llm", "isActive": False}})
+    server = FakeFastGPT({"off": {"type": "llm", "isActive": False}, "vectors": {"type": "embedding", "isActive": True}})
     with pytest.raises(LocalModelsError, match=words):
         keep(server, [wanted("a:1")], defaults)
     assert server.written == []

@@ -82,6 +82,17 @@ def wrong_type(path, value):
     return Failure("Data validation error", 400, zod=[found])
 
 
+def refuse_parts(key, nodes):
+    """4.16 takes no step without what its page draws (tried on a running one); `key` is what the request calls the steps."""
+    wanted = [([at, "inputs", number], item, name, kind) for at, node in enumerate(nodes) for number, item in enumerate(node.get("inputs") or [])
+              for name, kind in (("label", "string"), ("renderTypeList", "array"))]
+    wanted += [([at], node, "outputs", "array") for at, node in enumerate(nodes)]
+    found = [{"expected": kind, "code": "invalid_type", "path": [key, *path, name],
+              "message": "Invalid input: expected %s, received undefined" % kind} for path, part, name, kind in wanted if name not in part]
+    if found:
+        raise Failure("Data validation error", 400, zod=found)
+
+
 def masked(text):
     """FastGPT hides addresses in what it says."""
     return re.sub(r"(https?://)\S+", r"\1xxx", text)
@@ -453,7 +464,7 @@ class FastGPT:
     async def complete(self, model, messages, channel=None, on_text=None):
         """One chat completion: {text, reasoning, finish, usage}. on_text: called with each piece as it comes."""
         body = {"model": model["model"], "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
-        body.update(model.get("defaultConfig") or {})
+        body.update(model.get("defaultConfig") or {}, model=model["model"])  # that one key is written again before it is sent
         body = {(model.get("fieldMap") or {}).get(key, key): value for key, value in body.items()}
         answer = await self.ask(model, "/chat/completions", body, channel)
         said = {"text": "", "reasoning": "", "finish": "stop", "usage": {}}
@@ -472,10 +483,7 @@ class FastGPT:
 
     @staticmethod
     async def parts(answer):
-        """The chunks of a streamed completion; one chunk where the other side did not stream."""
-        if answer.content_type == "application/json":
-            yield await answer.json()
-            return
+        """The chunks of a streamed completion; none where the other side did not stream, as the SDK finds none there."""
         async for line in answer.content:
             text = line.decode("utf-8", "replace").strip()
             if text.startswith("data: ") and text != "data: [DONE]":
@@ -581,6 +589,8 @@ class FastGPT:
         nodes = body.get("modules")
         if self.old and not isinstance(nodes, list):
             raise Failure("error.inheritPermissionError", 507005, "inheritPermissionError")
+        if not self.old:
+            refuse_parts("modules", nodes or [])
         ids = self.state["ids"]
         app = {"_id": object_id(), "parentId": body.get("parentId"), "teamId": ids["team"], "tmbId": ids["member"], "name": body.get("name"),
                "type": body.get("type"), "version": "v2", "avatar": body.get("avatar", "/icon/logo.svg"), "intro": body.get("intro", ""),
@@ -639,6 +649,8 @@ class FastGPT:
         """Changes the record, not what is published; answers with the record as it was."""
         self.user(request)
         app = self.app(request.query.get("appId"))
+        if not self.old:
+            refuse_parts("nodes", body.get("nodes") or [])
         before = {"scheduledTriggerConfig": {}, **json.loads(json.dumps(app))}
         app.update({key: body[key] for key in ("parentId", "name", "type", "avatar", "intro", "edges", "chatConfig") if body.get(key) is not None})
         if body.get("nodes"):
@@ -649,6 +661,8 @@ class FastGPT:
     async def app_publish(self, request, body):
         self.user(request)
         app = self.app(request.query.get("appId"))
+        if not self.old:
+            refuse_parts("nodes", body.get("nodes") or [])
         app.update(modules=body.get("nodes") or [], edges=body.get("edges") or [], updateTime=stamp(),
                    chatConfig={"variables": [], **(body.get("chatConfig") or {})})
         if body.get("isPublish") and not body.get("autoSave"):
