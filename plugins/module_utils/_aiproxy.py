@@ -34,6 +34,7 @@ SHORTEST_SECRET = 8
 
 WRONG_KEY = ("The admin key is wrong. It is ADMIN_KEY in AI Proxy's environment, and AIPROXY_API_TOKEN of FastGPT's compose file "
              "has to be the same")
+GIVE_KEY = "Where FastGPT's compose file does not tell it, give it as fastgpt_models_admin_key (admin_key)"
 SK_KEY = ("AI Proxy cuts sk- off every key it is shown, so an ADMIN_KEY that begins with sk- never fits. Choose another one for "
           "ADMIN_KEY and for AIPROXY_API_TOKEN of FastGPT's compose file")
 NO_AIPROXY = "Does AI Proxy listen at this address?"
@@ -249,7 +250,7 @@ class AIProxy:
     def _mend(self, status, message):
         if status == 401:
             key = self.client.headers.get("Authorization", "")
-            return SK_KEY if key.startswith("Bearer sk-") else WRONG_KEY
+            return SK_KEY if key.startswith("Bearer sk-") else "%s. %s" % (WRONG_KEY, GIVE_KEY)
         if message is None:
             return NO_AIPROXY
         if message.startswith("model config not found"):
@@ -282,7 +283,7 @@ class BridgedAIProxy(AIProxy):
 
     def _relayed(self, path, body, channel, timeout):
         raise LocalModelsError("FastGPT's bridge leads to AI Proxy's admin API only, not to its relay",
-                               "Give aiproxy_url and admin_key")
+                               "Give fastgpt_models_aiproxy_url and fastgpt_models_admin_key (aiproxy_url and admin_key)")
 
     def _try(self, method, path, body=None, writes=False, timeout=None, headers=None):
         self._before(method, path, writes)

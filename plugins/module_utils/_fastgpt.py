@@ -131,7 +131,8 @@ class FastGPT:
             said = self._try_login()
         if said.code == WRONG_PASSWORD:
             raise self.refused(LOGIN, said, "The password of user %s (%s) is wrong. FastGPT sets it from DEFAULT_ROOT_PSW at each "
-                                            "start: put the right one there and recreate the container, or give root_password. "
+                                            "start: put the right one there and recreate the container, or give the right one as "
+                                            "fastgpt_models_root_password (root_password). "
                                             "It was tried once, for logins are rate-limited" % (USER, self._password.found_in))
         if said.code == TOO_MANY:
             raise self.refused(LOGIN, said, "Wait two minutes: FastGPT takes 10 logins in 120 seconds from one address")

@@ -43,6 +43,13 @@ def silent(names=None):
     return {"reachable": False, "version": None, "models": [], "local_models": [], "running": [], "missing": list(names or ())}
 
 
+def not_yet(problem):
+    """The warning (str) with which check mode goes on where no Ollama answers (problem: _errors.Unreachable): one that is yet to be started is no
+    trouble, and nobody but the reader knows whether it is."""
+    return ("%s. Check mode goes on as if it ran and held no models. Where role ollama comes before in the same run, it would start it. "
+            "Otherwise: %s." % (problem.what, problem.mend or "see why it does not answer"))
+
+
 def _show(ollama, name):
     try:
         return ollama.show(name)

@@ -14,6 +14,7 @@ from ansible_collections.localmodels.fastgpt.plugins.module_utils import (
     _made,
     _memory,
     _mixups,
+    _ollama_facts,
     _pin,
     _plan,
     _prune,
@@ -79,7 +80,7 @@ def prepare(ollama, wanted, store_path=None, assume_empty=False, registry_timeou
         if not (assume_empty and _nothing_listens(problem)):
             raise
         prepared = Prepared([], wanted, reachable=False)
-        prepared.warnings.append("%s Check mode goes on as if it ran and held no models." % problem)
+        prepared.warnings.append(_ollama_facts.not_yet(problem))
     if prepared.reachable and (any(one.recipe for one in wanted) or _look.memory_matters(wanted)):
         prepared.differences, prepared.running = _look.closer(ollama, prepared.found, wanted)
     elif _look.memory_matters(wanted):

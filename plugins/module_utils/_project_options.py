@@ -122,7 +122,8 @@ def gateway(params, run, reaches=None):
     if project.gateway is None and (not found or is_loopback(endpoint_host(found) or "localhost")):
         raise LocalModelsError(
             "No service in %s is AI Proxy, and AIPROXY_API_ENDPOINT of FastGPT is %s" % (project.folder, found or "not set"),
-            "Set AIPROXY_API_ENDPOINT to AI Proxy's service and inner port, such as http://aiproxy:3000, or give aiproxy_url and admin_key")
+            "Set AIPROXY_API_ENDPOINT to AI Proxy's service and inner port, such as http://aiproxy:3000, or give "
+            "fastgpt_models_aiproxy_url and fastgpt_models_admin_key (aiproxy_url and admin_key)")
     if project.gateway is not None and not project.gateway.runs():
         raise _down(project.gateway, "AI Proxy", project.folder)
     if found and (reaches or _reaches)(endpoint_host(found), endpoint_port(found) or 80):
@@ -139,7 +140,7 @@ def _given(params, name):
 def _needed(key, project):
     if key is None:
         raise LocalModelsError("AI Proxy's admin key is nowhere in %s: neither ADMIN_KEY of AI Proxy nor AIPROXY_API_TOKEN of "
-                               "FastGPT is set" % project.folder, "Set both to the same secret, or give admin_key")
+                               "FastGPT is set" % project.folder, "Set both to the same secret, or give fastgpt_models_admin_key (admin_key)")
     return key
 
 

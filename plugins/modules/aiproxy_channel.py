@@ -26,10 +26,13 @@ extends_documentation_fragment:
   - localmodels.fastgpt.project
 attributes:
   action_group:
-    description: C(module_defaults) of C(group/localmodels.fastgpt.aiproxy) apply to this module.
+    description:
+      - C(module_defaults) of C(group/localmodels.fastgpt.aiproxy) apply to this module, and those of C(group/localmodels.fastgpt.fastgpt), for it
+        takes the same options by which FastGPT and AI Proxy are reached.
     support: full
     membership:
       - localmodels.fastgpt.aiproxy
+      - localmodels.fastgpt.fastgpt
   check_mode:
     description: Reads for real and changes nothing.
     support: full

@@ -29,11 +29,6 @@ description:
 author:
   - localmodels contributors (@localmodels)
 attributes:
-  action_group:
-    description: C(module_defaults) of C(group/localmodels.fastgpt.fastgpt) apply to this module.
-    support: full
-    membership:
-      - localmodels.fastgpt.fastgpt
   check_mode:
     description: Reads for real, changes nothing.
     support: full

@@ -166,7 +166,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_import, _bundle_programs, _plan, _store
+from ansible_collections.localmodels.fastgpt.plugins.module_utils import _bundle, _bundle_import, _bundle_programs, _ollama_facts, _plan, _store
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import Docker, runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable, scrub
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
@@ -260,7 +260,7 @@ def models_of(module, ollama, bundle):
     except Unreachable as problem:
         if not module.check_mode:
             raise
-        module.warn("%s Check mode goes on as if it ran and held no models." % problem)
+        module.warn(_ollama_facts.not_yet(problem))
     # Here a store is written to: a usual place that fits, and never one that is guessed from the processes of this host.
     store = _store.Store(params["store_path"]) if params["store_path"] else _store.find(urlsplit(params["url"]).hostname, found)
     if not module.check_mode and (store is None or not os.path.isdir(store.path)):

@@ -242,7 +242,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.localmodels.fastgpt.plugins.module_utils import _machine
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._docker import runner
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._errors import LocalModelsError, Unreachable
-from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_facts import read, silent
+from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_facts import not_yet, read, silent
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._ollama_options import ARGUMENT_SPEC, ollama_for
 
 
@@ -262,7 +262,7 @@ def main():
     except LocalModelsError as problem:
         if module.params["must_answer"] or not isinstance(problem, Unreachable):
             module.fail_json(msg=str(problem))
-        module.warn(str(problem))
+        module.warn(not_yet(problem) if module.check_mode else str(problem))
         facts = silent(module.params["models"])
     memory, limits = _machine.below(ollama.client.base_url, runner(module))
     module.exit_json(changed=False, memory=memory and vars(memory), limits=limits, **facts)

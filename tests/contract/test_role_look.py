@@ -88,8 +88,41 @@ def test_a_lone_one_that_does_not_answer_is_left_to_the_walk_and_stops_the_setup
 def test_check_mode_goes_on_where_there_is_no_ollama_yet_and_fails_where_the_run_would(world):
     code, said, setup = play(world, {"gpu-2": {"ollama_url": world.silent}}, words=["--check"])
     assert code == 0 and setup["missing"] == [world.model] and "refuses the connection" in said, said
+    assert "Check mode goes on as if it ran and held no models. Where role ollama comes before in the same run, it would start it. Otherwise:" in said
+    code, said, dummy = play(world, {"gpu-2": {"ollama_url": world.silent}}, tasks_from="main", words=["--check"])
+    assert "Check mode: type and limits of %s are read from Ollama once it holds them." % world.model in said, said
+    code, said, dummy = play(world, {"gpu-1": {"ollama_url": world.url}}, tasks_from="main", words=["--check"])
+    assert "Ollama holds every declared model] *" in said and "Check mode: type and limits" not in said, said
     code, said, dummy = play(world, {"gpu-2": {"ollama_url": "ftp://gpu-2"}}, words=["--check"])
     assert code == 2 and "ftp://gpu-2" in said, said
+
+
+def test_no_secret_is_among_the_defaults_that_ansible_shows_of_a_refused_role(world):
+    inventory(world, {}, {"chat01": {"fastgpt_models_%s" % name: "hidden-%s" % name for name in ("root_password", "admin_key", "one_api_access_token")}})
+    for role in ("fastgpt_models", "fastgpt_verify"):
+        code, said = run(world, {"hosts": "fastgpt", "gather_facts": False, "vars": {"local_models": [], role + "_timeout": "soon"},
+                                 "roles": ["localmodels.fastgpt." + role]}, words=["-vvv"])
+        assert code == 2 and "argument '%s_timeout'" % role in said and "argument_spec_data" in said, said
+        assert "hidden-" not in said, said
+
+
+WORDS = {"local_models": "Nobody says which models chat01 is to have. Set local_models", "fastgpt_project_dir": "Set fastgpt_project_dir of that host"}
+
+
+@pytest.mark.parametrize("hosts, lacks", [
+    ({"chat01": {}}, "local_models"), ({"chat01": {"local_models": []}}, "fastgpt_project_dir"),
+    ({"chat01": {"local_models": [], "fastgpt_project_dir": ""}}, "fastgpt_project_dir"),
+    ({"chat01": {"local_models": [], "fastgpt_project_dir": "/opt/fastgpt"}}, None),
+    ({"chat01": {"local_models": [], "fastgpt_compose_project_dir": "/opt/fastgpt"}}, None)])
+def test_the_whole_begins_with_what_is_not_declared(world, hosts, lacks):
+    declared = yaml_load((CHECKOUT / "playbooks" / "site.yml").read_text())[0]
+    then = {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.debug": {"msg": "now {{ inventory_hostname }} is changed"}}]}
+    inventory(world, {"gpu-1": {"local_models": []}}, hosts)
+    code, said = run(world, declared, then)
+    assert code == (2 if lacks else 0) and ("is changed" in said) == (not lacks), "a fleet is left alone as a whole: " + said
+    assert [name for name, words in WORDS.items() if words in said] == ([lacks] if lacks else [])
+    if lacks == "fastgpt_project_dir":
+        assert run(world, declared, then, words=["--limit", "gpu-1"])[0] == 0, "who is not meant is not asked"
 
 
 def test_a_host_may_say_which_of_the_ollamas_its_fastgpt_uses(world):

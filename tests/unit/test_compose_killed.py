@@ -186,7 +186,7 @@ def way(path, strategy):
 ])
 def test_dying_at_every_single_step(first, second, his):
     count, wanted = steps_of(way(*second), way(*first), his=his)
-    assert count > 60
+    assert count > 50
     for step in range(count):
         with world(his) as engine:
             connect(engine, *first)

@@ -17,8 +17,9 @@ NAMESPACE = "localmodels.fastgpt."
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py"))
 RUNTIME = yaml_load((ROOT / "meta" / "runtime.yml").read_text())
 GROUPS = RUNTIME["action_groups"]
-# They make a server or a bundle instead of talking to one, and are told nothing of its address; see meta/runtime.yml.
-MAKERS = {"ollama_container", "ollama_release", "ollama_service", "ollama_bundle_export", "one_api_container"}
+# They make a server, a bundle or FastGPT's project instead of talking to a server, and are told nothing of its address; see meta/runtime.yml.
+NO_SERVER = {"ollama_container", "ollama_release", "ollama_service", "ollama_bundle_export", "one_api_container", "fastgpt_compose", "fastgpt_info"}
+MEMBERS = [(group, name) for group, names in GROUPS.items() for name in names]
 
 
 def module(name):
@@ -88,17 +89,42 @@ def test_a_module_says_what_it_returns_and_how_it_behaves(name):
         assert value["description"] and value["returned"] and value["type"], key
 
 
-def test_each_module_is_in_one_action_group_or_makes_a_server():
+def test_each_module_is_in_an_action_group_or_talks_to_no_server():
     grouped = [name for group in GROUPS.values() for name in group]
-    assert sorted(grouped + sorted(MAKERS)) == MODULES
+    assert sorted(set(grouped) | NO_SERVER) == MODULES and not NO_SERVER & set(grouped)
     assert RUNTIME["requires_ansible"] == ">=2.17.0"
 
 
-@pytest.mark.parametrize("group, name", [(group, name) for group, names in GROUPS.items() for name in names])
-def test_a_modules_documentation_names_its_group_and_takes_what_the_group_shares(group, name):
-    assert documentation(name)["attributes"]["action_group"]["membership"] == [NAMESPACE + group]
-    common = set.intersection(*(set(options(other)) for other in GROUPS[group]))
-    assert [option for option in common if option == "project_dir" or option.endswith("url")]
+@pytest.mark.parametrize("name", MODULES)
+def test_a_modules_documentation_names_its_groups(name):
+    told = documentation(name)["attributes"].get("action_group", {"membership": []})
+    assert told["membership"] == sorted(NAMESPACE + group for group, names in GROUPS.items() if name in names)
+    assert [group for group in told["membership"] if "group/" + group not in str(told["description"])] == []
+
+
+class Declared(Exception):
+    """What a module declares to Ansible: the argument spec (dict)."""
+
+
+def argument_spec(name, monkeypatch):
+    def declares(argument_spec, **more):
+        raise Declared(argument_spec)
+    found = module(name)
+    monkeypatch.setattr(found, "AnsibleModule", declares)
+    with pytest.raises(Declared) as caught:
+        found.main()
+    return caught.value.args[0]
+
+
+@pytest.mark.parametrize("group, name", MEMBERS)
+def test_each_default_of_a_group_is_an_option_of_each_module_in_it_and_hidden_where_it_is_secret(group, name, monkeypatch):
+    """Ansible refuses an option that a module does not have, and shows its value from -vvv on."""
+    (shared,) = {tuple(documentation(other)["extends_documentation_fragment"]) for other in GROUPS[group]}
+    given, declared = fragment(shared[0][len(NAMESPACE):]), argument_spec(name, monkeypatch)
+    assert set(given) <= set(declared)
+    secret = {option for option in given if re.search("password|token|admin_key|headers", option)}
+    hidden = {option for option in given if declared[option].get("no_log")}
+    assert hidden == secret and secret
 
 
 def test_what_is_shipped_can_be_read_in_one_go():

@@ -26,6 +26,41 @@ def options(role):
     return load(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
 
 
+def secret_options(role):
+    return {name: option for name, option in options(role).items() if option.get("no_log")}
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_the_default_of_a_secret_is_no_other_variable(role):
+    """Ansible reads a role's argument spec and shows it, defaults and all, when it refuses one of the role's variables."""
+    assert [name for name in options(role) if re.search("password|token|admin_key|_key$|headers", name) and not name.endswith(("_client_key", "_token_name"))
+            and name not in secret_options(role)] == []
+    assert [name for name, option in secret_options(role).items() if option["default"]] == []
+
+
+def calls_of(role, path="tasks/main.yml"):
+    """{module of this collection: its arguments} of a file of tasks."""
+    return {key.rpartition(".")[2]: task[key] for task in load(role, path) for key in task if key.startswith("localmodels.fastgpt.")}
+
+
+@pytest.mark.parametrize("module, given", [
+    ("aiproxy_channel", ("fastgpt_url", "root_password", "aiproxy_url", "admin_key")),
+    ("fastgpt_models", ("fastgpt_url", "root_password")), ("fastgpt_app", ("fastgpt_url", "root_password"))])
+def test_what_the_project_does_not_tell_of_its_servers_comes_from_a_variable(module, given):
+    for option in given:
+        assert calls_of("fastgpt_models")[module][option] == "{{ fastgpt_models_%s | default(omit, true) }}" % option
+
+
+@pytest.mark.parametrize("option", ["fastgpt_url", "root_password", "aiproxy_url", "admin_key", "one_api_url", "one_api_access_token"])
+@pytest.mark.parametrize("own, other, seen", [("", None, "omitted"), ("", "", "omitted"), ("", "theirs", "theirs"), ("mine", "theirs", "mine")])
+def test_the_walk_takes_over_what_role_fastgpt_models_was_given(option, own, other, seen):
+    reader = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    known = {} if other is None else {"fastgpt_models_" + option: other}
+    name = "fastgpt_verify_" + option
+    known[name] = own or reader.from_string(load("fastgpt_verify", "defaults/main.yml")[name]).render(known)
+    assert reader.from_string(calls_of("fastgpt_verify")["fastgpt_verify"][option]).render(known, omit="omitted") == seen
+
+
 def test_roles_are_found():
     assert "ollama" in NAMES and len(NAMES) >= 5
 
@@ -135,8 +170,22 @@ def test_the_table_and_the_answer_are_shown_before_a_broken_hop_fails():
     message = shown["ansible.builtin.debug"]["msg"]
     assert "__fastgpt_verify_walk.hops | localmodels.fastgpt.hop_table + __fastgpt_verify_answer" in message
     assert "'Answer: ' ~ __fastgpt_verify_walk.answer" in shown["vars"]["__fastgpt_verify_answer"] and "when" not in shown
-    assert judged["ansible.builtin.assert"]["that"] == "__fastgpt_verify_walk.healthy or ansible_check_mode"
-    assert judged["ansible.builtin.assert"]["fail_msg"] == "{{ __fastgpt_verify_walk.verdict }}" and "when" not in judged
+    assert judged["ansible.builtin.assert"]["that"] == "__fastgpt_verify_walk.healthy" and judged["when"] == judged["ansible.builtin.assert"]["that"] + (
+        " or not ansible_check_mode")
+    assert judged["ansible.builtin.assert"]["fail_msg"] == "{{ __fastgpt_verify_walk.verdict }}"
+
+
+@pytest.mark.parametrize("healthy, check, told", [(False, True, True), (True, True, False), (False, False, False), (True, False, False)])
+def test_what_check_mode_could_not_walk_is_told_and_not_judged(healthy, check, told):
+    dummy, shown, judged = load("fastgpt_verify", "tasks/main.yml")[-3:]
+    reader = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    hops = [{"status": "ok"}] if healthy else [{"status": "ok"}, {"status": "failed"}, {"status": "skipped"}]
+    known = {"__fastgpt_verify_walk": {"healthy": healthy, "hops": hops}, "ansible_check_mode": check}
+    known["__fastgpt_verify_why"] = reader.from_string(shown["vars"]["__fastgpt_verify_why"]).render(known)
+    assert "Check mode: what is not set up yet cannot be walked; %d hops were not reached." % (0 if healthy else 2) in known["__fastgpt_verify_why"]
+    lines = reader.compile_expression(shown["vars"]["__fastgpt_verify_unjudged"].strip("{} "))(known)
+    assert lines == ([known["__fastgpt_verify_why"]] if told else [])
+    assert reader.compile_expression(judged["when"])(known) is not told
 
 
 @pytest.mark.parametrize("playbook, roles", [
@@ -149,5 +198,6 @@ def test_what_each_playbook_applies(playbook, roles):
 
 
 def test_the_whole_is_all_four_in_their_order():
-    plays = yaml_load((ROLES.parent / "playbooks" / "site.yml").read_text())
+    declared, *plays = yaml_load((ROLES.parent / "playbooks" / "site.yml").read_text())
+    assert [set(task) & {"ansible.builtin.assert"} for task in declared["tasks"]] == [{"ansible.builtin.assert"}] * 2 and declared["any_errors_fatal"] is True
     assert [one["ansible.builtin.import_playbook"] for one in plays] == ["localmodels.fastgpt." + name for name in ("ollama", "models", "connect", "verify")]

@@ -234,6 +234,7 @@ def test_a_wrong_password_is_tried_once_in_a_whole_walk():
     walk, dummy = world.walk()
     assert walk.broken["hop"] == "models in FastGPT" and "is wrong" in walk.broken["mend"] and world.server.logins == before + 1
     assert walk.broken["asked"] == "http://fastgpt.test:3000/api/support/user/account/loginByPassword"
+    assert "give the right one as fastgpt_models_root_password (root_password)" in walk.broken["mend"]
 
 
 def test_secrets_are_not_shown_but_short_placeholders_do_not_blacken_words():
