@@ -11,7 +11,9 @@ import hashlib
 import http.server
 import importlib.util
 import ipaddress
+import os
 import pathlib
+import subprocess
 import sys
 import threading
 
@@ -103,6 +105,17 @@ def registry_program():
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+def registry_with(folder, name, size):
+    """A started registry (Server) that holds one model, `name` (str, such as library/small:latest), of `size` bytes. folder: pathlib.Path."""
+    registry = Server([sys.executable, str(SERVERS / "registry.py"), "serve", "{state}", "--listen", "127.0.0.1:{port}"],
+                      folder / "registry", ready="/_lab/faults")
+    weights_file = folder / "weights"
+    weights_file.write_bytes(os.urandom(size))
+    subprocess.run([sys.executable, str(SERVERS / "registry.py"), "add", registry.state, name, str(weights_file)], check=True, stdout=subprocess.DEVNULL)
+    registry.start()
+    return registry
 
 
 class RefusingProxy(http.server.BaseHTTPRequestHandler):

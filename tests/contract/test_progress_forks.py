@@ -12,30 +12,24 @@ import subprocess
 import sys
 
 import pytest
+from ansible_collections.localmodels.fastgpt.tests.contract.ollama_world import SERVERS, registry_with
 from ansible_collections.localmodels.fastgpt.tests.contract.wire import Server, send
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
-SERVERS = CHECKOUT / "tests" / "lab" / "servers"
 PLAY = [{"hosts": "all", "gather_facts": False, "tasks": [{"localmodels.fastgpt.ollama_models": {
     "url": "{{ url }}", "models": ["{{ model }}"], "insecure": True}}]}]
 
 
 @pytest.fixture(name="world")
 def _world(tmp_path):
-    registry = Server([sys.executable, str(SERVERS / "registry.py"), "serve", "{state}", "--listen", "127.0.0.1:{port}"],
-                      tmp_path / "registry", ready="/_lab/faults")
-    weights = tmp_path / "weights"
-    weights.write_bytes(os.urandom(14_000_000))
-    subprocess.run([sys.executable, str(SERVERS / "registry.py"), "add", registry.state, "library/slow:latest", str(weights)],
-                   check=True, stdout=subprocess.DEVNULL)
+    registry = registry_with(tmp_path, "library/slow:latest", 14_000_000)
     ollamas = [Server([sys.executable, str(SERVERS / "ollama.py"), "serve"], tmp_path / name,
                       env={"OLLAMA_HOST": "127.0.0.1:{port}"}, ready="/api/version") for name in ("left", "right")]
-    servers = [registry, *ollamas]
-    for server in servers:
+    for server in ollamas:
         server.start()
     send(registry.url, "PUT", "/_lab/faults", {}, [{"path": "/v2/library/slow/blobs/*", "rate": 1_000_000}])
     yield registry, ollamas
-    for server in servers:
+    for server in [registry, *ollamas]:
         server.stop()
 
 

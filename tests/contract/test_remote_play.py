@@ -19,13 +19,13 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.localmodels.fastgpt.tests.contract.ollama_world import registry_with
 from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import start_ollama
-from ansible_collections.localmodels.fastgpt.tests.contract.wire import Server, send
+from ansible_collections.localmodels.fastgpt.tests.contract.wire import send
 from ansible_collections.localmodels.fastgpt.tests.unit.gate import standing
 from ansible_collections.localmodels.fastgpt.tests.unit.small_server import serving
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
-SERVERS = CHECKOUT / "tests" / "lab" / "servers"
 PASSWORD, TOKEN = "p@ss:w/rd-hidden", "token-hidden"
 SECRETS = ("hidden", "p%40ss", base64.b64encode(("ops:" + PASSWORD).encode()).decode())
 WAYS = {"ca_path": "{{ ollama_models_ca_path }}", "client_cert": "{{ ollama_models_client_cert }}", "client_key": "{{ ollama_models_client_key }}"}
@@ -52,13 +52,7 @@ LOOK = [{"hosts": "localhost", "gather_facts": False, "vars": {
 @pytest.fixture(name="world", scope="module")
 def _world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("remote")
-    registry = Server([sys.executable, str(SERVERS / "registry.py"), "serve", "{state}", "--listen", "127.0.0.1:{port}"],
-                      folder / "registry", ready="/_lab/faults")
-    weights = folder / "weights"
-    weights.write_bytes(os.urandom(9_000_000))
-    subprocess.run([sys.executable, str(SERVERS / "registry.py"), "add", registry.state, "library/slow:latest", str(weights)],
-                   check=True, stdout=subprocess.DEVNULL)
-    registry.start()
+    registry = registry_with(folder, "library/slow:latest", 9_000_000)
     ollama = start_ollama(folder / "ollama", "0.32.15")
     forward = serving({("GET", "http://gpu.example.org:11434" + path): (200, said) for path, said in (
         ("/api/tags", {"models": []}), ("/api/ps", {"models": []}), ("/api/version", {"version": "0.32.15"}))})

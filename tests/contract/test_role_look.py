@@ -14,22 +14,17 @@ from types import SimpleNamespace
 
 import pytest
 from ansible.module_utils.common.yaml import yaml_load
+from ansible_collections.localmodels.fastgpt.tests.contract.ollama_world import registry_with
 from ansible_collections.localmodels.fastgpt.tests.contract.test_ollama import start_ollama
-from ansible_collections.localmodels.fastgpt.tests.contract.wire import Server, free_port, send
+from ansible_collections.localmodels.fastgpt.tests.contract.wire import free_port, send
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
-SERVERS = CHECKOUT / "tests" / "lab" / "servers"
+
 
 @pytest.fixture(name="world", scope="module")
 def _world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("look")
-    registry = Server([sys.executable, str(SERVERS / "registry.py"), "serve", "{state}", "--listen", "127.0.0.1:{port}"],
-                      folder / "registry", ready="/_lab/faults")
-    weights = folder / "weights"
-    weights.write_bytes(os.urandom(1000))
-    subprocess.run([sys.executable, str(SERVERS / "registry.py"), "add", registry.state, "library/small:latest", str(weights)],
-                   check=True, stdout=subprocess.DEVNULL)
-    registry.start()
+    registry = registry_with(folder, "library/small:latest", 1000)
     ollama = start_ollama(folder / "ollama", "0.32.15", OLLAMA_CONTEXT_LENGTH="2048")
     model = "127.0.0.1:%d/library/small:latest" % registry.port
     assert send(ollama.url, "POST", "/api/pull", {}, {"model": model, "insecure": True, "stream": False})["status"] == 200
