@@ -19,11 +19,15 @@ _LONGEST_PAUSE = 2
 
 
 @contextlib.contextmanager
-def alone(folder, clock=time):
+def alone(folder, unless=False, clock=time):
     """Wait until no other play is in here with this folder (str). Who is killed lets go, and programs that are called hold nothing.
 
-    clock: module `time` or what stands for it. Raises LocalModelsError after PATIENCE, OSError for a folder that cannot be opened.
+    unless: whoever only looks, as in check mode, waits for nobody (bool). clock: module `time` or what stands for it.
+    Raises LocalModelsError after PATIENCE, OSError for a folder that cannot be opened.
     """
+    if unless:
+        yield
+        return
     place = os.open(folder, os.O_RDONLY)
     try:
         end, pause = clock.monotonic() + PATIENCE, 0.05

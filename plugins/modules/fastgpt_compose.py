@@ -254,7 +254,6 @@ backups:
   sample: [1, 2, 3]
 """
 
-import contextlib
 import os
 
 from ansible.module_utils.basic import AnsibleModule
@@ -293,7 +292,7 @@ def main():
     docker = Docker(runner(module), given["project_dir"])
     writes = not module.check_mode and (given["state"] == "restored" or plan is not None) and os.path.isdir(given["project_dir"])
     try:
-        with alone(given["project_dir"]) if writes else contextlib.nullcontext():
+        with alone(given["project_dir"], unless=not writes):
             changed = run(module, docker, plan)
     except (BrokenProject, NoSuchService) as problem:
         module.fail_json(msg=str(problem), outlines=outlines(docker, problem))

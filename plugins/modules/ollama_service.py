@@ -124,7 +124,6 @@ device_groups:
   sample: [render, video]
 """
 
-import contextlib
 import platform
 
 from ansible.module_utils.basic import AnsibleModule
@@ -164,7 +163,7 @@ def main():
     module.run_command_environ_update = {"LC_ALL": "C"}
     module.no_log_values.update(secret_values(module.params["environment"]))  # Ansible shows a module's options from -vvv on
     try:
-        with contextlib.nullcontext() if module.check_mode else alone(in_reach(module.params["install_dir"])):
+        with alone(in_reach(module.params["install_dir"]), unless=module.check_mode):
             result = converge(module)
     except (LocalModelsError, OSError) as problem:
         module.fail_json(msg=str(problem))

@@ -175,8 +175,6 @@ networks:
   sample: [fastgpt_fastgpt, ollama]
 """
 
-import contextlib
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._address import OLLAMA_SPEC
 from ansible_collections.localmodels.fastgpt.plugins.module_utils._alone import alone, in_reach
@@ -217,7 +215,7 @@ def main():
     module.run_command_environ_update = {"LC_ALL": "C"}
     module.no_log_values.update(secret_values(module.params["environment"]))  # Ansible shows a module's options from -vvv on
     try:
-        with contextlib.nullcontext() if module.check_mode else alone(in_reach(module.params["project_dir"])):
+        with alone(in_reach(module.params["project_dir"]), unless=module.check_mode):
             result = converge(module)
     except (LocalModelsError, OSError) as problem:
         module.fail_json(msg=str(problem))

@@ -80,7 +80,7 @@ def test_the_wait_has_an_end(tmp_path):
     """Whoever may read a folder may hold it."""
     clock = Clock()
     with alone(str(tmp_path)), pytest.raises(LocalModelsError, match="Something else has been at work in %s for 120 minutes.*fuser" % tmp_path), \
-            alone(str(tmp_path), clock):
+            alone(str(tmp_path), clock=clock):
         pass
     assert 7200 <= clock.now <= 7202 and not is_held(tmp_path)
 
